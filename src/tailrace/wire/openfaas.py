@@ -1,0 +1,133 @@
+"""The JSON of OpenFaaS's gateway API as values. Zero fields are omitted, lists are never null.
+
+Source: openfaas/faas-provider, types/*.go (MIT), described in docs/reference/api.md.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Resources(msgspec.Struct, omit_defaults=True):
+    memory: str = ""
+    cpu: str = ""
+
+
+class FunctionDeployment(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """Body of POST and PUT ``/system/functions``."""
+
+    service: str
+    image: str
+    namespace: str = ""
+    env_process: str = ""
+    env_vars: dict[str, str] | None = None
+    constraints: list[str] | None = None
+    secrets: list[str] | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    limits: Resources | None = None
+    requests: Resources | None = None
+    read_only_root_filesystem: bool = False
+
+
+class ReplicaStatus(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """One replica, as ``tailrace describe`` shows it. ``state``: starting, ready, draining."""
+
+    id: str
+    state: str
+    revision: str
+    in_flight: int = 0
+    pid: int = 0
+    age_s: float = msgspec.field(default=0.0, name="ageSeconds")
+
+
+class TailraceStatus(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """What OpenFaaS's shape has no room for; other clients ignore the key.
+
+    ``state``: ``ready`` (the wished revision answers), ``starting`` (no replica answers yet), ``updating``
+    (an older revision answers), ``failed`` (the last start failed; it is retried). ``settled`` is true
+    once the wished revision is either ready or has failed at least once.
+    """
+
+    revision: str
+    state: str
+    settled: bool = False
+    last_error: str = ""
+    failures: int = 0
+    start_s: float = msgspec.field(default=0.0, name="startSeconds")
+    import_s: float = msgspec.field(default=0.0, name="importSeconds")
+    replicas: list[ReplicaStatus] = msgspec.field(default_factory=list)
+
+
+class FunctionStatus(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """Reply of ``GET /system/function/NAME`` and item of ``GET /system/functions``."""
+
+    name: str
+    image: str
+    # Not optional: always written. msgspec writes fields that have no default.
+    created_at: str
+    namespace: str = ""
+    env_process: str = ""
+    env_vars: dict[str, str] | None = None
+    constraints: list[str] | None = None
+    secrets: list[str] | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    limits: Resources | None = None
+    requests: Resources | None = None
+    read_only_root_filesystem: bool = False
+    invocation_count: float = 0.0
+    replicas: int = 0
+    available_replicas: int = 0
+    tailrace: TailraceStatus | None = None
+
+
+class DeleteFunctionRequest(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """Body of DELETE ``/system/functions``."""
+
+    function_name: str
+    namespace: str = ""
+
+
+class Secret(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """Body of the secrets routes. ``raw_value`` (base64) wins over ``value`` when it is not empty."""
+
+    name: str
+    namespace: str = ""
+    value: str = ""
+    raw_value: str = ""
+
+
+class LogMessage(msgspec.Struct, rename="camel"):
+    """One line of ``GET /system/logs`` (NDJSON). Every field is always present.
+
+    ``call_id`` and ``stream`` are ours; OpenFaaS's clients ignore them.
+    """
+
+    name: str
+    namespace: str
+    instance: str
+    timestamp: str
+    text: str
+    call_id: str = msgspec.field(default="", name="callId")
+    stream: str = "stdout"
+
+
+class VersionInfo(msgspec.Struct, omit_defaults=True):
+    release: str
+    sha: str
+    commit_message: str = ""
+
+
+class ProviderInfo(msgspec.Struct):
+    provider: str
+    orchestration: str
+    version: VersionInfo
+
+
+class GatewayInfo(msgspec.Struct):
+    """Reply of ``GET /system/info``; faas-cli panics when either version object is missing."""
+
+    provider: ProviderInfo
+    version: VersionInfo
+    arch: str
