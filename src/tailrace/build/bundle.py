@@ -1,0 +1,274 @@
+"""Bundles: a handler folder as one deterministic tar, and its careful unpacking.
+
+A bundle holds ``tailrace.json`` (``{"format":1,"lang":"python3-flask"}``) and ``function/**``. The same
+folder gives the same bytes, so its SHA-256 names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from tailrace.build.tar import Member, read_members
+from tailrace.errors import InvalidBundle, TooLarge
+from tailrace.state import sync_folder
+
+MANIFEST = "tailrace.json"
+FOLDER = "function"
+# Where `from function import handler` finds it.
+HANDLERS = (f"{FOLDER}/handler.py", f"{FOLDER}/handler/__init__.py")
+MAX_FILES = 10_000
+_MANIFEST_LIMIT = 4096
+_COMPONENT_LIMIT = 255  # bytes; what ext4 and APFS take
+_PATH_LIMIT = 1024  # bytes; macOS's PATH_MAX
+_SKIPPED_FOLDERS = frozenset(
+    {
+        "__pycache__", ".git", ".hg", ".svn", ".venv", "venv", "node_modules", ".tox",
+        ".mypy_cache", ".pytest_cache", ".ruff_cache",
+    }
+)  # fmt: skip
+# Byte code, and what editors and desktops leave beside a file while it is open.
+_SKIPPED_ENDINGS = (".pyc", ".swp", "~")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A packed handler folder: the tar's bytes and their SHA-256 as 64 hex digits."""
+
+    digest: str
+    data: bytes = field(repr=False)
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What ``tailrace.json`` says. ``lang`` names the template that runs the handler."""
+
+    format: int
+    lang: str
+
+
+def pack_folder(folder: Path, *, lang: str, limit_bytes: int) -> Bundle:
+    """The folder as a bundle: sorted, without times, owners, caches and what editors leave.
+
+    A link that points inside the folder is packed as what it points at.
+
+    Raises:
+        InvalidBundle: no handler in it; a link that points outside, nowhere or at its own parent; a file
+            that is neither regular nor folder; over 10,000 files.
+        TooLarge: over limit_bytes.
+    """
+    if not folder.is_dir():
+        raise InvalidBundle(f"handler folder '{folder}' does not exist")
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        manifest = json.dumps({"format": 1, "lang": lang}, separators=(",", ":")).encode()
+        tar.addfile(_header(MANIFEST, len(manifest)), io.BytesIO(manifest))
+        names = []
+        for path, name in _walk(folder):
+            names.append(name)
+            if len(names) > MAX_FILES:
+                raise InvalidBundle(f"handler folder '{folder}' holds over {MAX_FILES:,} files")
+            _add(tar, path, name, limit_bytes)
+            if out.tell() > limit_bytes:
+                raise _too_large(name, limit_bytes)
+    _check_handler(names)
+    data = out.getvalue()
+    return Bundle(hashlib.sha256(data).hexdigest(), data)
+
+
+def unpack(tar_path: Path, destination: Path, *, limit_bytes: int) -> Manifest:
+    """Write the bundle's files below destination, which must not exist; read-only and durable at the end.
+
+    The caller gives a temporary destination and renames it: after an error it is half-written.
+
+    Raises:
+        InvalidBundle: anything in it that is not a plain file or folder below ``function/``, a name that
+            is odd or comes twice, over 10,000 members, no handler, no readable ``tailrace.json``.
+        TooLarge: the files have over limit_bytes together.
+    """
+    destination.mkdir(mode=0o700)
+    seen: set[str] = set()
+    left = limit_bytes
+    with tar_path.open("rb") as file:
+        for member in read_members(file):
+            path = _check_path(member)
+            if path in seen:
+                raise InvalidBundle(f"bundle holds '{path}' twice")
+            seen.add(path)
+            if len(seen) > MAX_FILES + 1:
+                raise InvalidBundle(f"bundle holds over {MAX_FILES:,} files")
+            left -= member.size
+            if left < 0:
+                raise _too_large(path, limit_bytes)
+            _write(destination, path, member, file)
+    manifest = read_manifest(destination)
+    _check_handler(sorted(seen))
+    _close_folders(destination)
+    return manifest
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of the bundle unpacked at root.
+
+    Raises:
+        InvalidBundle: it is missing, cannot be read, or is of a later format.
+    """
+    try:
+        with (root / MANIFEST).open("rb") as file:
+            manifest = msgspec.json.decode(file.read(_MANIFEST_LIMIT), type=Manifest)
+    except (OSError, msgspec.MsgspecError) as exc:
+        raise InvalidBundle(
+            f"bundle has no readable {MANIFEST}: {exc}",
+            hint=f'Expected: {{"format":1,"lang":"python3-flask"}} in {MANIFEST}, then {FOLDER}/.',
+        ) from exc
+    if manifest.format != 1 or not 0 < len(manifest.lang) <= 64:
+        raise InvalidBundle(f"bundle is of format {manifest.format}; this Tailrace reads format 1")
+    return manifest
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Every file and folder below folder, sorted, as (path to read, name in the bundle)."""
+    top = folder.resolve()
+    yield folder, FOLDER
+    yield from _walk_below(folder, FOLDER, top, (top,))
+
+
+def _walk_below(folder: Path, name: str, top: Path, parents: tuple[Path, ...]) -> Iterator[tuple[Path, str]]:
+    for entry in sorted(folder.iterdir(), key=lambda path: path.name):
+        if entry.name in _SKIPPED_FOLDERS or _is_litter(entry.name):
+            continue
+        entry_name = f"{name}/{entry.name}"
+        _check_name(entry_name)
+        if entry.is_symlink():
+            _check_link(entry, top)
+        if not entry.is_dir():
+            yield entry, entry_name
+            continue
+        real = entry.resolve()
+        if real in parents:
+            raise InvalidBundle(f"link '{entry}' points at a folder that holds it")
+        yield entry, entry_name
+        yield from _walk_below(entry, entry_name, top, (*parents, real))
+
+
+def _is_litter(name: str) -> bool:
+    return name.endswith(_SKIPPED_ENDINGS) or name.startswith(".#") or name == ".DS_Store"
+
+
+def _check_link(link: Path, top: Path) -> None:
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError) as exc:
+        raise InvalidBundle(f"link '{link}' points nowhere", hint="Remove it or mend its target.") from exc
+    if not target.is_relative_to(top):
+        raise InvalidBundle(
+            f"link '{link}' points out of the handler folder",
+            hint="Copy what it points at into the folder: only the folder is uploaded.",
+        )
+
+
+def _add(tar: tarfile.TarFile, path: Path, name: str, limit_bytes: int) -> None:
+    if path.is_dir():
+        header = tarfile.TarInfo(name)
+        header.type, header.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(header)
+        return
+    # Opening a named pipe would wait for its writer; O_NONBLOCK lets the check below see it.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidBundle(f"'{path}' is neither a file nor a folder", hint="Move it out of the folder.")
+        if found.st_size > limit_bytes:
+            raise _too_large(name, limit_bytes)
+        data = file.read(limit_bytes + 1)  # it may grow while it is read
+    header = _header(name, len(data))
+    header.mode = 0o755 if found.st_mode & 0o100 else 0o644
+    tar.addfile(header, io.BytesIO(data))
+
+
+def _header(name: str, size: int) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    header.size, header.mode = size, 0o644
+    return header
+
+
+def _check_path(member: Member) -> str:
+    """The member's path without a folder's trailing slash, known to lie where bundles keep things."""
+    path = member.path.removeprefix("./")
+    if member.is_folder:
+        path = path.rstrip("/")
+    _check_name(path)
+    inside = path.startswith(f"{FOLDER}/") or (path == FOLDER and member.is_folder)
+    if not inside and not (path == MANIFEST and not member.is_folder):
+        raise InvalidBundle(f"bundle holds '{path}'; only {MANIFEST} and {FOLDER}/ belong in it")
+    return path
+
+
+def _check_name(name: str) -> None:
+    shown = name[:200].encode("unicode_escape").decode()
+    if not name.isprintable() or "\\" in name:
+        raise InvalidBundle(f"file name '{shown}' holds a character that is not accepted")
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise InvalidBundle(f"file name '{shown}' is not a plain relative path")
+    if len(name.encode()) > _PATH_LIMIT or any(len(part.encode()) > _COMPONENT_LIMIT for part in parts):
+        raise InvalidBundle(f"file name '{shown}' is too long")
+
+
+def _write(root: Path, path: str, member: Member, file: BinaryIO) -> None:
+    target = root / path
+    try:
+        if member.is_folder:
+            target.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # O_EXCL: two names that this file system takes for one (case, Unicode forms) are refused.
+        mode = 0o555 if member.is_executable else 0o444
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise InvalidBundle(f"bundle's '{path}' collides with another of its names") from exc
+    with os.fdopen(handle, "wb") as out:
+        left = member.size
+        while left:
+            data = file.read(min(left, 1 << 20))
+            if not data:
+                raise InvalidBundle("bundle is cut short")
+            out.write(data)
+            left -= len(data)
+        out.flush()
+        os.fchmod(out.fileno(), mode)  # whatever the umask is
+        os.fsync(out.fileno())
+
+
+def _close_folders(root: Path) -> None:
+    for folder, _, _ in os.walk(root, topdown=False):
+        sync_folder(Path(folder))
+        # The root itself must stay writable until its rename: macOS refuses to move a read-only folder.
+        Path(folder).chmod(0o700 if Path(folder) == root else 0o555)
+
+
+def _check_handler(names: list[str]) -> None:
+    if any(handler in names for handler in HANDLERS):
+        return
+    found = [name.removeprefix(f"{FOLDER}/") for name in names if name.endswith(".py")][:5]
+    there = f"found: {', '.join(found)}" if found else "it holds no Python file"
+    raise InvalidBundle(
+        f"handler folder has no 'handler.py' (or 'handler/__init__.py'); {there}",
+        hint="Name the file with the handle function 'handler.py', at the top of the folder.",
+    )
+
+
+def _too_large(name: str, limit_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"handler folder is over {limit_bytes:,} bytes packed (at '{name}')",
+        hint="Move data out of the folder, or raise TAILRACE_BUNDLE_LIMIT on the gateway.",
+    )
