@@ -36,7 +36,7 @@ WORKER = Option(
     "com.tailrace.worker",
     ("greenlets", "threads"),
     "greenlets",
-    "What runs a plain `def` handler: gevent greenlets, or real threads for libraries that cannot be patched.",
+    "What runs a plain `def` handler: gevent greenlets, or real threads for libraries it cannot patch.",
 )
 DIALECT = Option(
     "com.tailrace.stream.dialect",

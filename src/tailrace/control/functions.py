@@ -1,0 +1,195 @@
+"""``/system/functions`` and ``/system/function/NAME``: deploy, update, delete, list, describe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from datetime import UTC, datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tailrace.control.parts import Parts, json_reply, namespace_of, parts, read_json
+from tailrace.errors import AlreadyExists, InvalidDeployment, InvalidRequest, NotFound
+from tailrace.functions.plan import PROVEN_S
+from tailrace.functions.table import Function
+from tailrace.model import FunctionSpec, Resources
+from tailrace.names import FunctionName, check_function_name, is_secret_name, parse_function_name
+from tailrace.wire import openfaas
+
+# Below the 60 s after which faas-cli and most proxies give up.
+WAIT_LIMIT_S = 55.0
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+async def post(request: Request) -> Response:
+    """Deploy a function that is not there yet."""
+    deployment = await read_json(request, openfaas.FunctionDeployment)
+    name = check_function_name(deployment.service, deployment.namespace)
+    if parts(request).table.get(name) is not None:
+        raise AlreadyExists(f"function '{name.short}' is deployed already", hint="Update it with PUT.")
+    return await _deploy(request, deployment)
+
+
+async def put(request: Request) -> Response:
+    """Update a function. 404 when it is not there: faas-cli then sends POST."""
+    deployment = await read_json(request, openfaas.FunctionDeployment)
+    name = check_function_name(deployment.service, deployment.namespace)
+    if parts(request).table.get(name) is None:
+        raise NotFound(f"function '{name.short}' is not deployed")
+    return await _deploy(request, deployment)
+
+
+async def _deploy(request: Request, deployment: openfaas.FunctionDeployment) -> Response:
+    here = parts(request)
+    spec = await _spec_of(here, deployment)
+    await here.reconciler.deploy(spec)
+    return Response(status_code=202, headers={"X-Tailrace-Revision": spec.revision})
+
+
+async def _spec_of(here: Parts, deployment: openfaas.FunctionDeployment) -> FunctionSpec:
+    name = check_function_name(deployment.service, deployment.namespace)
+    if not deployment.image:
+        raise InvalidDeployment("validation failed: image: is required")
+    env = deployment.env_vars or {}
+    for key, value in env.items():
+        if not _ENV_NAME.fullmatch(key) or "\0" in value:
+            raise InvalidDeployment(
+                f"validation failed: environment variable '{key[:80]}' has an illegal name"
+            )
+    secrets = tuple(deployment.secrets or ())
+    await _check_secrets(here, name, secrets)
+    return FunctionSpec(
+        name=name,
+        image=deployment.image,
+        bundle=await asyncio.to_thread(here.bundles.resolve, deployment.image),
+        env_process=deployment.env_process,
+        env=env,
+        labels=deployment.labels or {},
+        annotations=deployment.annotations or {},
+        secrets=secrets,
+        constraints=tuple(deployment.constraints or ()),
+        limits=_resources(deployment.limits),
+        requests=_resources(deployment.requests),
+        read_only_root_filesystem=deployment.read_only_root_filesystem,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+
+
+async def _check_secrets(here: Parts, name: FunctionName, secrets: tuple[str, ...]) -> None:
+    for secret in secrets:
+        if not is_secret_name(secret):
+            raise InvalidDeployment(f"validation failed: secret '{secret[:80]}' is not a legal name")
+    known = set(await here.provider.list_secrets(name.namespace)) if secrets else set()
+    missing = [secret for secret in secrets if secret not in known]
+    if missing:
+        named = ", ".join(f"'{secret}'" for secret in missing)
+        raise InvalidDeployment(
+            f"unable to find secret: {named} in namespace '{name.namespace}'",
+            hint=f"Create it: tailrace secret create {missing[0]} --from-file FILE",
+        )
+
+
+def _resources(given: openfaas.Resources | None) -> Resources | None:
+    return Resources(given.memory, given.cpu) if given else None
+
+
+async def delete(request: Request) -> Response:
+    """Remove a function. The namespace may stand in the body (faas-cli) or the query (its UI)."""
+    wanted = await read_json(request, openfaas.DeleteFunctionRequest)
+    name = check_function_name(wanted.function_name, namespace_of(request, wanted.namespace))
+    await parts(request).reconciler.remove(name)
+    return Response(status_code=202)
+
+
+async def get_all(request: Request) -> Response:
+    """The functions of one namespace, with their invocation counts."""
+    namespace = namespace_of(request)
+    here = parts(request)
+    return json_reply(
+        [_status(here, f, with_invocations=True) for f in here.table if f.name.namespace == namespace]
+    )
+
+
+async def get_one(request: Request) -> Response:
+    """One function. ``?wait=SECONDS[&revision=REV]`` answers once that revision is ready or has failed."""
+    name = parse_function_name(request.path_params["name"])
+    if name is not None and "namespace" in request.query_params:
+        name = FunctionName(name.name, namespace_of(request))
+    here = parts(request)
+    function = here.table.get(name) if name else None
+    if function is None:
+        return Response(status_code=404)
+    wait_s = _wait_s(request.query_params.get("wait", "0"))
+    if wait_s and request.query_params.get("revision", function.spec.revision) == function.spec.revision:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await function.settled.wait()
+    return json_reply(_status(here, function, with_invocations=False))
+
+
+def _wait_s(text: str) -> float:
+    try:
+        wait_s = float(text)
+    except ValueError:
+        wait_s = -1.0
+    if not 0 <= wait_s <= WAIT_LIMIT_S:
+        raise InvalidRequest(f"wait={text[:40]} is not a number of seconds from 0 to {WAIT_LIMIT_S:g}")
+    return wait_s
+
+
+def _status(here: Parts, function: Function, *, with_invocations: bool) -> openfaas.FunctionStatus:
+    spec = function.spec
+    tailrace = _tailrace_status(here, function)
+    return openfaas.FunctionStatus(
+        name=spec.name.name,
+        image=spec.image,
+        created_at=spec.created_at,
+        namespace=spec.name.namespace,
+        env_process=spec.env_process,
+        env_vars=dict(spec.env) or None,
+        constraints=list(spec.constraints) or None,
+        secrets=list(spec.secrets) or None,
+        labels=dict(spec.labels),
+        annotations=dict(spec.annotations),
+        limits=openfaas.Resources(spec.limits.memory, spec.limits.cpu) if spec.limits else None,
+        requests=openfaas.Resources(spec.requests.memory, spec.requests.cpu) if spec.requests else None,
+        read_only_root_filesystem=spec.read_only_root_filesystem,
+        invocation_count=float(function.invocations) if with_invocations else 0.0,
+        replicas=function.options.min_replicas,
+        available_replicas=len(function.ready),
+        tailrace=tailrace,
+    )
+
+
+def _tailrace_status(here: Parts, function: Function) -> openfaas.TailraceStatus:
+    now = here.clock()
+    current = [r for r in function.ready if r.revision == function.spec.revision]
+    proven = any(now - r.since >= PROVEN_S for r in current)
+    if current:
+        state = "ready"
+    elif function.last_error:
+        state = "failed"
+    else:
+        state = "updating" if function.ready else "starting"
+    return openfaas.TailraceStatus(
+        revision=function.spec.revision,
+        state=state,
+        settled=function.settled.is_set(),
+        last_error="" if proven else function.last_error,
+        failures=0 if proven else function.failures,
+        start_s=round(function.start_s, 3),
+        import_s=round(function.import_s, 3),
+        replicas=[
+            openfaas.ReplicaStatus(
+                id=r.id,
+                state=r.state,
+                revision=r.revision,
+                in_flight=r.in_flight,
+                pid=r.handle.pid if r.handle else 0,
+                age_s=round(now - r.since, 1),
+            )
+            for r in function.replicas.values()
+        ],
+    )

@@ -1,0 +1,87 @@
+"""What the control plane's routes work with, and how they read requests and write replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tailrace.build.store import BundleStore
+from tailrace.errors import InvalidRequest, TooLarge, UnsupportedContent
+from tailrace.functions.logs import LogStore
+from tailrace.functions.loop import Reconciler
+from tailrace.functions.table import Table
+from tailrace.names import DEFAULT_NAMESPACE, is_function_label
+from tailrace.provider.contract import Provider
+from tailrace.settings import Settings
+
+T = TypeVar("T")
+
+# A deployment is names and small values; contract bodies are far below this.
+JSON_LIMIT = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The pieces of the gateway that routes use. Made once, in the wiring page."""
+
+    settings: Settings
+    table: Table
+    reconciler: Reconciler
+    provider: Provider
+    bundles: BundleStore
+    logs: LogStore
+    clock: Callable[[], float]
+
+
+def parts(request: Request) -> Parts:
+    """The parts of the gateway that answers this request."""
+    found = request.app.state.parts
+    assert isinstance(found, Parts)
+    return found
+
+
+async def read_json(request: Request, kind: type[T]) -> T:
+    """The body as a value of this type.
+
+    A web page can send ``text/plain`` or a form to a loopback port without asking; JSON it cannot. So
+    nothing else is parsed.
+
+    Raises:
+        UnsupportedContent: a content type other than none or ``application/json``.
+        TooLarge: over 1 MiB.
+        InvalidRequest: no JSON of that shape. The text's beginning is OpenFaaS's.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in ("", "application/json"):
+        raise UnsupportedContent(f"expected Content-Type application/json, got '{content_type[:100]}'")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > JSON_LIMIT:
+            raise TooLarge(f"the request's JSON is longer than {JSON_LIMIT} bytes")
+    try:
+        return msgspec.json.decode(bytes(body), type=kind)
+    except msgspec.MsgspecError as error:
+        raise InvalidRequest(f"failed to unmarshal request: {error}") from None
+
+
+def json_reply(value: object, status: int = 200) -> Response:
+    """A value as JSON."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def namespace_of(request: Request, in_body: str = "") -> str:
+    """The namespace of a request: its body's, else its query's, else the default one.
+
+    Raises:
+        InvalidRequest: it is no legal name.
+    """
+    namespace = in_body or request.query_params.get("namespace", "") or DEFAULT_NAMESPACE
+    if not is_function_label(namespace):
+        raise InvalidRequest(f"namespace '{namespace[:80]}' is not a legal name")
+    return namespace

@@ -1,0 +1,70 @@
+"""``/system/secrets``: create, replace, remove and list by name. Values go in and never come out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tailrace.control.parts import json_reply, namespace_of, parts, read_json
+from tailrace.errors import AlreadyExists, InvalidRequest, NotFound
+from tailrace.names import is_secret_name
+from tailrace.wire import openfaas
+
+
+async def get_all(request: Request) -> Response:
+    namespace = namespace_of(request)
+    names = await parts(request).provider.list_secrets(namespace)
+    return json_reply([openfaas.Secret(name=name, namespace=namespace) for name in names])
+
+
+async def post(request: Request) -> Response:
+    secret, namespace = await _read(request)
+    provider = parts(request).provider
+    if secret.name in await provider.list_secrets(namespace):
+        raise AlreadyExists(f"secret '{secret.name}' exists already in namespace '{namespace}'")
+    await provider.set_secret(namespace, secret.name, _value(secret))
+    return Response(status_code=202)
+
+
+async def put(request: Request) -> Response:
+    secret, namespace = await _read(request)
+    provider = parts(request).provider
+    if secret.name not in await provider.list_secrets(namespace):
+        raise NotFound(f"secret '{secret.name}' does not exist in namespace '{namespace}'")
+    await provider.set_secret(namespace, secret.name, _value(secret))
+    return Response(status_code=202)
+
+
+async def delete(request: Request) -> Response:
+    secret, namespace = await _read(request)
+    here = parts(request)
+    users = [
+        f.name.name for f in here.table if f.name.namespace == namespace and secret.name in f.spec.secrets
+    ]
+    if users:
+        raise InvalidRequest(
+            f"secret '{secret.name}' is used by {', '.join(users)}",
+            hint="Remove those functions, or the secret from them, first.",
+        )
+    if not await here.provider.remove_secret(namespace, secret.name):
+        raise NotFound(f"secret '{secret.name}' does not exist in namespace '{namespace}'")
+    return Response(status_code=202)
+
+
+async def _read(request: Request) -> tuple[openfaas.Secret, str]:
+    secret = await read_json(request, openfaas.Secret)
+    if not is_secret_name(secret.name):
+        raise InvalidRequest(f"secret name '{secret.name[:80]}' is not legal: use a-z, 0-9, '-' and '.'")
+    return secret, namespace_of(request, secret.namespace)
+
+
+def _value(secret: openfaas.Secret) -> bytes:
+    if not secret.raw_value:
+        return secret.value.encode()
+    try:
+        return base64.b64decode(secret.raw_value, validate=True)
+    except binascii.Error:
+        raise InvalidRequest(f"rawValue of secret '{secret.name}' is not base64") from None

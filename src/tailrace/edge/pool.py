@@ -1,0 +1,247 @@
+"""Connections from the edge to replicas and to the control plane, kept alive between calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from tailrace.provider.contract import Address
+from tailrace.wire.chunked import ChunkedDecoder, CodingViolated
+from tailrace.wire.heads import HeadRefused, ResponseHead, find_head, parse_response
+
+# Idle connections kept per replica; a burst beyond it pays for its own connects.
+IDLE_LIMIT = 256
+# A full listen backlog answers EAGAIN on a unix socket; the replica drains it within this time or is stuck.
+CONNECT_TRIES = 50
+CONNECT_RETRY_S = 0.02
+
+
+class Caller(Protocol):
+    """What a connection tells the call it carries. Each method may end the call."""
+
+    def on_response_head(self, head: ResponseHead) -> None: ...
+
+    def on_response_body(self, body: bytes, whole: bytes | None) -> None:
+        """Body bytes; ``whole`` is the same as complete chunks, fit to be forwarded as it stands."""
+
+    def on_response_end(self) -> None: ...
+
+    def on_upstream_lost(self, why: str) -> None: ...
+
+    def on_upstream_full(self) -> None: ...
+
+    def on_upstream_drained(self) -> None: ...
+
+
+class Upstream(asyncio.Protocol):
+    """One connection to a replica. Carries one call at a time."""
+
+    __slots__ = (
+        "_buffer", "_caller", "_decoder", "_head", "_is_reading_to_end", "_left", "_method",
+        "address", "is_fresh", "on_lost", "transport",
+    )  # fmt: skip
+
+    def __init__(self, address: Address, on_lost: Callable[[Upstream], None]) -> None:
+        self.address = address
+        self.on_lost = on_lost
+        self.is_fresh = True
+        self.transport: asyncio.Transport
+        self._caller: Caller | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._buffer = b""
+        self._head: ResponseHead | None = None
+        self._decoder: ChunkedDecoder | None = None
+        self._left = 0
+        self._is_reading_to_end = False
+        self._method = b""
+
+    def begin(self, caller: Caller, method: bytes) -> None:
+        """Carry this call from now on. The caller writes its request to ``transport``."""
+        self._caller = caller
+        self._method = method
+
+    def abort(self) -> None:
+        """Leave the call and close at once: the replica sees its client go."""
+        self._caller = None
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        caller = self._caller
+        if caller is None:  # a replica that speaks unasked is broken
+            self.transport.abort()
+        elif self._head is None:
+            self._read_head(caller, data)
+        else:
+            self._read_body(caller, data)
+
+    def _read_head(self, caller: Caller, data: bytes) -> None:
+        self._buffer = data = self._buffer + data if self._buffer else data
+        try:
+            length = find_head(data)
+            if not length:
+                return
+            head = parse_response(data[:length])
+        except HeadRefused as refused:
+            self._lose(refused.reason)
+            return
+        self._buffer = b""
+        if head.status == 101:
+            self._lose("the function answered 101 to a request that asked for no upgrade")
+        elif head.status < 200:
+            if length < len(data):
+                self._read_head(caller, data[length:])
+        else:
+            self._begin_body(caller, head, data[length:])
+
+    def _begin_body(self, caller: Caller, head: ResponseHead, rest: bytes) -> None:
+        self._head = head
+        has_body = head.has_body(self._method)
+        if has_body and head.is_chunked:
+            self._decoder = ChunkedDecoder()
+        elif has_body and head.content_length is None:
+            self._is_reading_to_end = True
+        elif has_body:
+            self._left = head.content_length or 0
+        caller.on_response_head(head)
+        if self._caller is not caller:
+            return
+        if self._decoder is None and not self._left and not self._is_reading_to_end:
+            self._end(has_surplus=bool(rest))
+        elif rest:
+            self._read_body(caller, rest)
+
+    def _read_body(self, caller: Caller, data: bytes) -> None:
+        decoder = self._decoder
+        if decoder is not None:
+            try:
+                body = decoder.feed(data)
+            except CodingViolated as violated:
+                self._lose(str(violated))
+                return
+            if body:
+                caller.on_response_body(body, data if decoder.is_whole else None)
+            if decoder.is_done and self._caller is caller:
+                self._end(has_surplus=bool(decoder.surplus))
+        elif self._is_reading_to_end:
+            caller.on_response_body(data, None)
+        else:
+            body = data if len(data) <= self._left else data[: self._left]
+            self._left -= len(body)
+            caller.on_response_body(body, None)
+            if not self._left and self._caller is caller:
+                self._end(has_surplus=len(body) < len(data))
+
+    def _end(self, *, has_surplus: bool) -> None:
+        """The response is complete. Bytes after it can belong to nobody: they end the connection."""
+        caller, head = self._caller, self._head
+        assert caller is not None
+        assert head is not None
+        if has_surplus or not head.keep_alive or self._is_reading_to_end:
+            self._caller = None
+            self.transport.abort()
+        caller.on_response_end()
+
+    def leave(self) -> bool:
+        """The call is over and its request fully sent; whether the connection can carry another."""
+        self._caller = None
+        self._reset()
+        self.is_fresh = False
+        return not self.transport.is_closing()
+
+    def _lose(self, why: str) -> None:
+        caller, self._caller = self._caller, None
+        self.transport.abort()
+        if caller is not None:
+            caller.on_upstream_lost(why)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.on_lost(self)
+        caller, self._caller = self._caller, None
+        if caller is None:
+            return
+        if self._is_reading_to_end and error is None:
+            caller.on_response_end()
+        else:
+            caller.on_upstream_lost("the replica closed the connection" if error is None else str(error))
+
+    def pause_writing(self) -> None:
+        if self._caller is not None:
+            self._caller.on_upstream_full()
+
+    def resume_writing(self) -> None:
+        if self._caller is not None:
+            self._caller.on_upstream_drained()
+
+
+class Pool:
+    """Idle connections by address; the newest is used first, so that a lull lets the others go cold."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Address, list[Upstream]] = {}
+        self._open: set[Upstream] = set()
+
+    def take(self, address: Address) -> Upstream | None:
+        """An idle connection; None when one must be made."""
+        idle = self._idle.get(address)
+        while idle:
+            upstream = idle.pop()
+            if not upstream.transport.is_closing():
+                return upstream
+        return None
+
+    def give_back(self, upstream: Upstream) -> None:
+        """Keep a connection whose call is over, or close it when it can carry no other."""
+        if not upstream.leave():
+            return
+        idle = self._idle.setdefault(upstream.address, [])
+        if len(idle) < IDLE_LIMIT:
+            idle.append(upstream)
+        else:
+            upstream.transport.close()
+
+    async def connect(self, address: Address) -> Upstream:
+        """A new connection.
+
+        Raises:
+            OSError: the replica does not accept one.
+        """
+        loop = asyncio.get_running_loop()
+        for tries_left in range(CONNECT_TRIES, -1, -1):
+            try:
+                if address.path:
+                    _, upstream = await loop.create_unix_connection(
+                        lambda: Upstream(address, self._lost), address.path
+                    )
+                else:
+                    _, upstream = await loop.create_connection(
+                        lambda: Upstream(address, self._lost), address.host, address.port
+                    )
+                break
+            except BlockingIOError:
+                if not tries_left:
+                    raise
+                await asyncio.sleep(CONNECT_RETRY_S)
+        self._open.add(upstream)
+        return upstream
+
+    def _lost(self, upstream: Upstream) -> None:
+        self._open.discard(upstream)
+        idle = self._idle.get(upstream.address)
+        if idle is None:
+            return
+        if upstream in idle:
+            idle.remove(upstream)
+        if not idle:
+            del self._idle[upstream.address]
+
+    def close(self) -> None:
+        """Abort every connection."""
+        for upstream in list(self._open):
+            upstream.abort()

@@ -1,0 +1,60 @@
+"""The edge's own answers: short, complete, worded for whoever can act. Pure."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+from tailrace.errors import TailraceError
+from tailrace.wire.heads import RequestHead
+
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+def phrase(status: int) -> bytes:
+    """The reason phrase of a status; empty for one without."""
+    return _PHRASES.get(status, b"")
+
+
+def refusal(status: int, text: str, *, call_id: str = "", is_json: bool = False, code: str = "") -> bytes:
+    """A whole response that closes the connection."""
+    return _reply(status, text, call_id, is_json=is_json, code=code or "refused", keep_alive=False)
+
+
+def error_reply(error: TailraceError, head: RequestHead, call_id: str) -> bytes:
+    """A whole response for an error met before the function's first byte.
+
+    JSON when the request accepts ``application/json`` (what the OpenAI SDKs send, so that their exception
+    carries the text), else the plain text that OpenFaaS's clients print. ``X-OpenFaaS-Internal`` marks it
+    as the platform's, not the function's.
+    """
+    accepts_json = any(n == b"accept" and b"application/json" in v for n, v in head.headers)
+    return _reply(
+        error.http_status,
+        error.text,
+        call_id,
+        is_json=accepts_json,
+        code=error.code,
+        keep_alive=head.keep_alive,
+        is_head=head.method == b"HEAD",
+    )
+
+
+def _reply(
+    status: int, text: str, call_id: str, *, is_json: bool, code: str, keep_alive: bool, is_head: bool = False
+) -> bytes:
+    if is_json:
+        error = {"code": code, "message": text, "call_id": call_id}
+        body, kind = json.dumps({"error": error}).encode() + b"\n", b"application/json"
+    else:
+        body, kind = text.encode() + b"\n", b"text/plain; charset=utf-8"
+    lines = [
+        b"HTTP/1.1 %d %b" % (status, phrase(status)),
+        b"Content-Type: " + kind,
+        b"Content-Length: %d" % len(body),
+        b"X-OpenFaaS-Internal: tailrace",
+    ]
+    if call_id:
+        lines.append(b"X-Call-Id: " + call_id.encode())
+    lines.append(b"Connection: keep-alive" if keep_alive else b"Connection: close")
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if is_head else body)

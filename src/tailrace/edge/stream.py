@@ -1,0 +1,110 @@
+"""A function's answer on its way to one client: framing, dialect, and how it ends.
+
+Whole chunks are forwarded as they stand. Only a stream whose dialect can tell of a failure is looked at,
+and only as far as needed to keep an error frame from landing inside an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from tailrace.options import DialectName
+from tailrace.wire.dialects import (
+    TELLING,
+    Dialect,
+    dialect_of_event,
+    dialect_of_head,
+    failure_frames,
+    whole_events,
+)
+from tailrace.wire.heads import ResponseHead
+
+# A first event longer than this does not tell its dialect; an unfinished event longer than this is sent
+# on, and the stream can then only be cut.
+UNFINISHED_LIMIT = 64 * 1024
+
+
+class Stream:
+    """Writes one response body to a client's transport.
+
+    Owns neither the transport nor its end. ``is_chunked`` False: the bytes go out as they are.
+    """
+
+    __slots__ = ("_dialect", "_seen", "_tail", "_transport", "bytes_sent", "is_chunked")
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        head: ResponseHead,
+        *,
+        is_chunked: bool,
+        wished: DialectName | None,
+    ) -> None:
+        self._transport = transport
+        self.is_chunked = is_chunked
+        self.bytes_sent = 0
+        # Without chunks there is no room for a frame of ours: the only truth left is a cut.
+        self._dialect: Dialect | None = Dialect.PLAIN
+        if is_chunked:
+            found = dialect_of_head(head)
+            # The annotation speaks of the function's streams, not of its plain answers.
+            self._dialect = Dialect(wished) if wished and found is not Dialect.PLAIN else found
+        self._seen = b""  # the first event as far as it came, while the dialect is not known
+        self._tail = b""  # an unfinished event, held back until it is whole
+
+    def send(self, body: bytes, whole: bytes | None) -> None:
+        """Forward a piece now, except for the beginning of an event that is not finished."""
+        dialect = self._dialect
+        if dialect is None:
+            dialect = self._detect(body)
+        if dialect in TELLING and (self._tail or not body.endswith(b"\n\n")):
+            body, whole = self._hold_back(dialect, body)
+            if not body:
+                return
+        self._write(body, whole)
+
+    def _write(self, body: bytes, whole: bytes | None) -> None:
+        self.bytes_sent += len(body)
+        if not self.is_chunked:
+            self._transport.write(body)
+        elif whole is not None:
+            self._transport.write(whole)
+        else:
+            self._transport.writelines((b"%x\r\n" % len(body), body, b"\r\n"))
+
+    def _detect(self, body: bytes) -> Dialect | None:
+        seen = self._seen + body
+        if whole_events(None, seen):
+            self._seen = b""
+            self._dialect = dialect_of_event(seen)
+        elif len(seen) > UNFINISHED_LIMIT:
+            self._seen = b""
+            self._dialect = Dialect.PASSTHROUGH
+        else:
+            self._seen = seen
+        return self._dialect
+
+    def _hold_back(self, dialect: Dialect | None, body: bytes) -> tuple[bytes, bytes | None]:
+        data = self._tail + body
+        whole = whole_events(dialect, data)
+        if len(data) - whole > UNFINISHED_LIMIT:
+            self._dialect = Dialect.PASSTHROUGH
+            whole = len(data)
+        self._tail = data[whole:]
+        return data[:whole], None
+
+    def end(self) -> None:
+        """The function ended its answer: what was held back is its own, then the last chunk."""
+        if self._tail:
+            self._write(self._tail, None)
+            self._tail = b""
+        if self.is_chunked:
+            self._transport.write(b"0\r\n\r\n")
+
+    def fail(self, code: str, message: str, call_id: str) -> bool:
+        """Tell the failure in the stream's dialect, dropping an unfinished event; False: it must be cut."""
+        if self._dialect not in TELLING:
+            return False
+        self._write(failure_frames(self._dialect, code, message, call_id), None)
+        self._transport.write(b"0\r\n\r\n")
+        return True

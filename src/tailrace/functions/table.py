@@ -1,0 +1,134 @@
+"""The functions a gateway knows, their replicas, and the calls that wait for one.
+
+The edge asks the table on every call, so what it needs lies ready: the list of replicas that take calls.
+Only `functions.loop` changes replicas; only `edge.admit` leases and waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from tailrace.functions.plan import ReplicaState, ReplicaView
+from tailrace.model import FunctionSpec
+from tailrace.names import FunctionName
+from tailrace.options import FunctionOptions, read_options
+from tailrace.provider.contract import Address, ReplicaHandle
+
+
+class Replica:
+    """One replica as the gateway sees it. ``in_flight`` counts the calls it is answering."""
+
+    __slots__ = ("function", "handle", "id", "in_flight", "revision", "since", "state")
+
+    def __init__(self, function: Function, replica_id: str, revision: str, since: float) -> None:
+        self.function = function
+        self.id = replica_id
+        self.revision = revision
+        self.state: ReplicaState = "starting"
+        self.in_flight = 0
+        self.since = since
+        self.handle: ReplicaHandle | None = None
+
+    @property
+    def address(self) -> Address:
+        assert self.handle is not None, "a replica has an address once it is ready"
+        return self.handle.address
+
+    def release(self) -> None:
+        """Give back what `Function.lease` took."""
+        self.in_flight -= 1
+        if self.state == "draining" and not self.in_flight:
+            self.function.on_change()
+
+
+class Waiter:
+    """A call that waits for a replica. ``grant`` gets a leased one, or None when the function is removed."""
+
+    __slots__ = ("grant",)
+
+    def __init__(self, grant: Callable[[Replica | None], None]) -> None:
+        self.grant = grant
+
+
+class Function:
+    """One deployed function. ``on_change`` tells the loop to look again."""
+
+    def __init__(self, spec: FunctionSpec, on_change: Callable[[], None]) -> None:
+        self.spec = spec
+        self.options: FunctionOptions = read_options(spec.annotations, spec.labels)
+        self.on_change = on_change
+        self.is_removed = False
+        self.replicas: dict[str, Replica] = {}
+        self.ready: list[Replica] = []
+        self.waiting: deque[Waiter] = deque()
+        self.invocations = 0
+        self.failures = 0
+        self.retry_at = 0.0
+        self.last_error = ""
+        # Set once the wished revision has become ready or failed: what a deploy waits for.
+        self.settled = asyncio.Event()
+        self.start_s = 0.0
+        self.import_s = 0.0
+
+    @property
+    def name(self) -> FunctionName:
+        return self.spec.name
+
+    def lease(self) -> Replica | None:
+        """The least busy replica that takes calls, now one call busier; None when there is none."""
+        ready = self.ready
+        if not ready:
+            return None
+        replica = ready[0] if len(ready) == 1 else min(ready, key=lambda r: r.in_flight)
+        replica.in_flight += 1
+        return replica
+
+    def wait(self, grant: Callable[[Replica | None], None]) -> Waiter:
+        """Queue for the next replica that becomes ready, first come first served."""
+        waiter = Waiter(grant)
+        self.waiting.append(waiter)
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Leave the queue; nothing happens when the waiter was granted already."""
+        if waiter in self.waiting:
+            self.waiting.remove(waiter)
+
+    def route(self) -> None:
+        """Recompute which replicas take calls, and grant the calls that wait."""
+        ready = [r for r in self.replicas.values() if r.state == "ready"]
+        newest = [r for r in ready if r.revision == self.spec.revision]
+        self.ready = newest or ready
+        while self.waiting and self.is_removed:
+            self.waiting.popleft().grant(None)
+        while self.waiting and (replica := self.lease()):
+            self.waiting.popleft().grant(replica)
+
+    def views(self) -> tuple[ReplicaView, ...]:
+        """The replicas as the plan sees them."""
+        return tuple(ReplicaView(r.id, r.revision, r.state, r.in_flight) for r in self.replicas.values())
+
+
+class Table:
+    """All functions by name. Iterating gives them sorted by name."""
+
+    def __init__(self) -> None:
+        self._functions: dict[FunctionName, Function] = {}
+
+    def get(self, name: FunctionName) -> Function | None:
+        return self._functions.get(name)
+
+    def add(self, function: Function) -> None:
+        self._functions[function.name] = function
+
+    def remove(self, name: FunctionName) -> None:
+        self._functions.pop(name, None)
+
+    def __iter__(self) -> Iterator[Function]:
+        return iter(sorted(self._functions.values(), key=lambda f: f.name))
+
+    def names(self, namespace: str) -> Iterable[str]:
+        """Names deployed in a namespace, sorted."""
+        return [f.name.name for f in self if f.name.namespace == namespace]

@@ -1,0 +1,95 @@
+"""The dialects of streams: how each is recognised, where its events end, how it tells of a failure.
+
+Pure. The edge asks three questions: which dialect is this (from the head, then from the first event),
+up to which byte is this piece made of complete events, and which frames end a broken stream truthfully.
+A dialect without an answer to the last one (a plain body, SSE of unknown make) is cut instead.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+
+from tailrace.wire.heads import ResponseHead
+
+
+class Dialect(enum.Enum):
+    """How a stream is framed. The values are what ``com.tailrace.stream.dialect`` takes."""
+
+    NATIVE = "native"
+    PASSTHROUGH = "passthrough"
+    OPENAI = "openai"
+    AI_SDK = "ai-sdk"
+    NDJSON = "ndjson"
+    PLAIN = "plain"
+
+
+# Dialects in which a failure can be told inside the stream, in a form their clients know.
+TELLING = (Dialect.NATIVE, Dialect.OPENAI, Dialect.AI_SDK, Dialect.NDJSON)
+_NDJSON_TYPES = (
+    b"application/x-ndjson",
+    b"application/ndjson",
+    b"application/jsonl",
+    b"application/json-lines",
+)
+# OpenAI's own chunks carry it within the first event; SDKs write it with or without the space.
+_OPENAI_MARKS = (b'"object":"chat.completion.chunk"', b'"object": "chat.completion.chunk"')
+
+
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+def dialect_of_head(head: ResponseHead) -> Dialect | None:
+    """The dialect that a response's head declares; None for an event stream whose first event must tell."""
+    kind = head.content_type.partition(b";")[0].strip().lower()
+    if kind in _NDJSON_TYPES:
+        return Dialect.NDJSON
+    if kind != b"text/event-stream":
+        return Dialect.PLAIN
+    if head.get(b"x-tailrace-dialect") == b"native":
+        return Dialect.NATIVE
+    if head.get(b"x-vercel-ai-ui-message-stream"):
+        return Dialect.AI_SDK
+    return None
+
+
+def dialect_of_event(first_event: bytes) -> Dialect:
+    """The dialect of an event stream, by its first complete event."""
+    if any(mark in first_event for mark in _OPENAI_MARKS):
+        return Dialect.OPENAI
+    return Dialect.PASSTHROUGH
+
+
+def whole_events(dialect: Dialect | None, data: bytes) -> int:
+    """How many bytes at the start of data are complete events; the rest is an event that is not finished.
+
+    Source: WHATWG HTML section 9.2.6 (an event ends at an empty line; LF, CRLF or CR end lines).
+    """
+    if dialect is Dialect.NDJSON:
+        return data.rfind(b"\n") + 1
+    if data.endswith(b"\n\n"):
+        return len(data)
+    return max((at + len(end) for end in _EVENT_ENDS if (at := data.rfind(end)) >= 0), default=0)
+
+
+def failure_frames(dialect: Dialect, code: str, message: str, call_id: str) -> bytes:
+    """The bytes that end a broken stream of this dialect: exactly one error, then what clients wait for.
+
+    Raises:
+        ValueError: the dialect cannot tell; cut the connection.
+    """
+    error = {"code": code, "message": message, "call_id": call_id}
+    if dialect is Dialect.NATIVE:
+        return b"event: error\ndata: %b\n\nevent: end\ndata: {}\n\n" % _json(error)
+    if dialect is Dialect.OPENAI:
+        told = {"error": {"message": message, "type": "server_error", "code": code, "call_id": call_id}}
+        return b"data: %b\n\n" % _json(told)
+    if dialect is Dialect.AI_SDK:
+        return b"data: %b\n\n" % _json({"type": "error", "errorText": f"{message} (call {call_id})"})
+    if dialect is Dialect.NDJSON:
+        return b"%b\n" % _json({"error": error})
+    raise ValueError(f"a {dialect.value} stream cannot tell of a failure")
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
