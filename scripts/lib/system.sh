@@ -1,0 +1,48 @@
+# System packages that only tests and benchmarks need. Read it after setup.sh.
+
+# Where a program is, also where a plain user's PATH has no sbin.
+find_program() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/bin" command -v "$1"; }
+
+# want_nginx: install nginx where that can be done; else say what will be missing and how to have it.
+want_nginx() {
+    find_program nginx >/dev/null && return
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        say "no nginx here: what needs it is skipped (to have it: $(nginx_command))"
+        return
+    fi
+    say "installing nginx with apt-get"
+    without_services apt_install nginx || say "nginx could not be installed: what needs it is skipped"
+}
+
+nginx_command() {
+    if command -v apt-get >/dev/null; then
+        echo "sudo apt-get install -y nginx"
+    elif command -v brew >/dev/null; then
+        echo "brew install nginx"
+    else
+        echo "install nginx with this system's package manager"
+    fi
+}
+
+apt_install() {
+    apt_quietly install -y --no-install-recommends "$@" || {
+        apt_quietly update && apt_quietly install -y --no-install-recommends "$@"
+    }
+}
+
+apt_quietly() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" >/dev/null </dev/null; }
+
+# Run a command while packages may not start their services: a test must not open port 80.
+without_services() {
+    policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    status=0
+    "$@" || status=$?
+    rm -f "$policy"
+    return "$status"
+}
