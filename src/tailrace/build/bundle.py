@@ -27,6 +27,7 @@ MANIFEST = "tailrace.json"
 FOLDER = "function"
 # Where `from function import handler` finds it.
 HANDLERS = (f"{FOLDER}/handler.py", f"{FOLDER}/handler/__init__.py")
+REQUIREMENTS = f"{FOLDER}/requirements.txt"
 MAX_FILES = 10_000
 _MANIFEST_LIMIT = 4096
 _COMPONENT_LIMIT = 255  # bytes; what ext4 and APFS take

@@ -20,7 +20,8 @@ from typing import BinaryIO
 
 import msgspec
 
-from tailrace.build.bundle import read_manifest, unpack
+from tailrace.build.bundle import REQUIREMENTS, read_manifest, unpack
+from tailrace.build.requirements import read_requirements
 from tailrace.errors import InvalidBundle, InvalidDeployment, NotFound, TooLarge
 from tailrace.state import TEMPORARY, remove_tree, sync_folder, write_atomically
 
@@ -57,7 +58,8 @@ class BundleStore:
         The chunks are read to their end and checked also when the bundle is already there.
 
         Raises:
-            InvalidBundle: digest is no SHA-256, the bytes have another one, or `unpack` refuses them.
+            InvalidBundle: digest is no SHA-256, the bytes have another one, `unpack` refuses them, or
+                requirements.txt asks for what is not supported.
             TooLarge: over the limit; raised as soon as that is known.
         """
         if not is_digest(digest):
@@ -150,6 +152,7 @@ class BundleStore:
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self._folder))
         try:
             unpack(packed, temporary / "bundle", limit_bytes=self._limit_bytes)
+            read_requirements(temporary / "bundle" / REQUIREMENTS)
             try:
                 (temporary / "bundle").rename(final)
             except OSError:

@@ -1,0 +1,176 @@
+"""Replicas as child processes of the gateway, on unix sockets, in environments that uv builds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from tailrace.build.bundle import REQUIREMENTS
+from tailrace.build.environment import Environment, Environments
+from tailrace.build.requirements import read_requirements
+from tailrace.build.store import BundleStore
+from tailrace.build.templates import find_template
+from tailrace.errors import EnvironmentFailed, InvalidBundle, InvalidDeployment, PlatformError
+from tailrace.model import FunctionSpec, LogLine
+from tailrace.names import FunctionName
+from tailrace.options import read_options
+from tailrace.provider.contract import LogSink
+from tailrace.provider.process.replica import Boot, Launch, Replica
+from tailrace.provider.process.runtime import RuntimeCopy, find_runtime
+from tailrace.provider.process.secrets import SecretFiles
+from tailrace.provider.process.specs import SpecFiles
+from tailrace.settings import Settings
+from tailrace.state import State
+
+_REPLICA_ID = re.compile(r"[a-z0-9-]{1,24}")
+_PASSED = frozenset({"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"})
+_VARIABLE = re.compile(r"[^=\0]+")
+
+
+class ProcessProvider:
+    """The provider of one machine. Owns every process it started until `aclose`.
+
+    Args:
+        persistent: False neither restores nor saves deployments; bundles and secrets are kept either way.
+        runtime: The runtime package's folder; None is the one installed beside tailrace.
+        env: Where variables for replicas and the installer come from; None is this process's environment.
+    """
+
+    def __init__(
+        self, state: State, *, settings: Settings, log: LogSink, persistent: bool,
+        runtime: Path | None = None, env: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.bundles = BundleStore(state.bundles, limit_bytes=settings.bundle_limit)
+        self._state = state
+        self._log = log
+        self._persistent = persistent
+        self._start_timeout_s = settings.start_timeout_s
+        self._env = dict(os.environ if env is None else env)
+        self._runtime = RuntimeCopy(state.runtime, runtime or find_runtime())
+        self._environments = Environments(
+            state.environments, runtime=self._runtime.requirements(), env=self._env
+        )
+        self._specs = SpecFiles(state.functions)
+        self._secrets = SecretFiles(state.secrets)
+        self._replicas: dict[str, tuple[Replica, str]] = {}
+        self._is_closed = False
+
+    @property
+    def name(self) -> str:
+        return "process"
+
+    async def prepare(self, spec: FunctionSpec) -> None:
+        await self._prepare(spec)
+
+    async def start(self, spec: FunctionSpec, replica_id: str) -> Replica:
+        """As the contract says; further raises InvalidDeployment for a referenced secret that is missing."""
+        if not _REPLICA_ID.fullmatch(replica_id):
+            raise PlatformError(f"'{replica_id}' cannot be a replica's id")
+        root, runtime, environment = await self._prepare(spec)
+        boot = Boot(
+            function=str(spec.name),
+            instance=replica_id,
+            socket=str(self._state.sockets / f"{replica_id}.sock"),
+            kind=find_template(self.bundles.lang(spec.bundle)).kind,
+            root=str(root),
+            worker=read_options(spec.annotations, spec.labels).worker,
+            secrets=await asyncio.to_thread(self._find_secrets, spec),
+        )
+        folder = self._state.replicas / replica_id
+        env = self._replica_env(spec, environment, folder)
+        launch = Launch(spec.name, environment.python, runtime, folder, env, boot)
+        replica = await Replica.spawn(launch, self._log)
+        self._replicas[replica_id] = replica, spec.bundle
+        try:
+            if self._is_closed:
+                raise PlatformError("the gateway is stopping")
+            await replica.wait_loaded(self._start_timeout_s)
+        except BaseException:
+            await replica.stop(0)
+            raise
+        finally:
+            self._drop_ended()
+        return replica
+
+    async def load_specs(self) -> list[FunctionSpec]:
+        if not self._persistent:
+            return []
+        return await asyncio.to_thread(self._specs.load, refused=self._tell)
+
+    async def save_spec(self, spec: FunctionSpec) -> None:
+        if self._persistent:
+            await asyncio.to_thread(self._specs.save, spec)
+
+    async def forget_spec(self, name: FunctionName) -> None:
+        if self._persistent:
+            await asyncio.to_thread(self._specs.forget, name)
+
+    async def list_secrets(self, namespace: str) -> list[str]:
+        return await asyncio.to_thread(self._secrets.list, namespace)
+
+    async def set_secret(self, namespace: str, name: str, value: bytes) -> None:
+        await asyncio.to_thread(self._secrets.set, namespace, name, value)
+
+    async def remove_secret(self, namespace: str, name: str) -> bool:
+        return await asyncio.to_thread(self._secrets.remove, namespace, name)
+
+    async def prune(self, wished: Collection[str]) -> list[str]:
+        """Remove bundles that no tag, saved deployment, replica or digest of wished refers to."""
+        saved = await asyncio.to_thread(self._specs.load, refused=lambda _name, _why: None)
+        self._drop_ended()
+        running = {bundle for _, bundle in self._replicas.values()}
+        return await self.bundles.prune({*wished, *running, *(spec.bundle for spec in saved)})
+
+    async def aclose(self) -> None:
+        self._is_closed = True
+        await asyncio.gather(*(replica.stop(0) for replica, _ in self._replicas.values()))
+        self._replicas.clear()
+
+    async def _prepare(self, spec: FunctionSpec) -> tuple[Path, Path, Environment]:
+        root = self.bundles.path(spec.bundle)
+        try:
+            wanted = await asyncio.to_thread(read_requirements, root / REQUIREMENTS)
+        except InvalidBundle as exc:
+            raise EnvironmentFailed(exc.message, hint=exc.hint) from exc
+        runtime = await self._runtime.ensure()
+        environment = await self._environments.ensure(
+            wanted, name=spec.name.short, tell=lambda text: self._tell(spec.name, text)
+        )
+        return root, runtime, environment
+
+    def _tell(self, name: FunctionName, text: str) -> None:
+        self._log(LogLine(name, "tailrace", time.time_ns(), f"{text}\n"))
+
+    def _find_secrets(self, spec: FunctionSpec) -> dict[str, str]:
+        found = {name: self._secrets.path(spec.name.namespace, name) for name in spec.secrets}
+        missing = [name for name, path in found.items() if path is None]
+        if missing:
+            names = ", ".join(f"'{name}'" for name in missing)
+            raise InvalidDeployment(
+                f"function '{spec.name.short}' refers to secrets that do not exist: {names}",
+                hint=f"Create it: tailrace secret create {missing[0]} --from-file FILE",
+            )
+        return {name: str(path) for name, path in found.items()}
+
+    def _replica_env(self, spec: FunctionSpec, environment: Environment, folder: Path) -> dict[str, str]:
+        env = {key: value for key, value in self._env.items() if _is_passed(key)}
+        # The function's own python and scripts come first, as in an activated environment.
+        env["PATH"] = f"{environment.python.parent}:{env.get('PATH') or os.defpath}"
+        env |= {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
+        for key, value in spec.env.items():
+            if not _VARIABLE.fullmatch(key) or "\0" in value:
+                raise InvalidDeployment(
+                    f"function '{spec.name.short}': '{key[:80]!a}' cannot be set as a variable"
+                )
+        return env | dict(spec.env)
+
+    def _drop_ended(self) -> None:
+        self._replicas = {key: entry for key, entry in self._replicas.items() if not entry[0].is_ended}
+
+
+def _is_passed(key: str) -> bool:
+    return key in _PASSED or key.upper().endswith("_PROXY")
