@@ -1,0 +1,301 @@
+"""``stack.yaml`` as OpenFaaS has it: read, checked, and told about what has no meaning here yet.
+
+Source: contract section 5. Every key of it is accepted; an unknown key is refused with the nearest known
+one and its line; scalars keep their source text.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tailrace.cli.envsubst import substitute
+from tailrace.cli.stackreader import Reader
+from tailrace.cli.yamltext import FILE_LIMIT_BYTES, Table, parse_yaml
+from tailrace.errors import InvalidDeployment, NotFound, TailraceError
+from tailrace.model import Resources
+from tailrace.names import DEFAULT_NAMESPACE, FunctionName, is_function_label, is_secret_name
+
+DEFAULT_NAMES = ("stack.yaml", "stack.yml")
+_TOP = ("version", "provider", "functions", "configuration")
+_GPUS = ("nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu")
+# Accepted because existing files have them; none changes anything here yet, and each is said once.
+_NO_MEANING_YET = (
+    "fprocess",
+    "constraints",
+    "limits",
+    "requests",
+    "readonly_root_filesystem",
+    "build_args",
+    "build_options",
+    "build_secrets",
+    "platforms",
+)
+_FUNCTION = (
+    "lang", "handler", "image", "namespace", "skip_build", "environment", "environment_file", "secrets",
+    "labels", "annotations", *_NO_MEANING_YET,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class StackFunction:
+    """One function of the file. ``handler`` is None for a function that only names an image."""
+
+    name: FunctionName
+    image: str
+    lang: str = ""
+    handler: Path | None = None
+    fprocess: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    limits: Resources | None = None
+    requests: Resources | None = None
+    read_only_root_filesystem: bool = False
+    build_args: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A stack file, read. ``notes`` are for the person; ``read_from`` are all the files it came from."""
+
+    path: Path
+    functions: tuple[StackFunction, ...]
+    gateway: str = ""
+    notes: tuple[str, ...] = ()
+    read_from: tuple[Path, ...] = ()
+
+    def select(self, *, pattern: str | None = None, regex: str | None = None) -> tuple[StackFunction, ...]:
+        """The functions whose name matches the glob or the regular expression; all when neither is given.
+
+        Raises:
+            InvalidDeployment: both are given, the expression is none, or nothing matches.
+        """
+        if pattern is None and regex is None:
+            return self.functions
+        if pattern is not None and regex is not None:
+            raise InvalidDeployment("--filter and --regex exclude each other", hint="Give one of them.")
+        if pattern is not None:
+            found = [f for f in self.functions if fnmatch.fnmatchcase(f.name.name, pattern)]
+        else:
+            found = [f for f in self.functions if _compile(regex or "").search(f.name.name)]
+        if not found:
+            names = ", ".join(f"'{f.name.short}'" for f in self.functions)
+            raise InvalidDeployment(f"no function of {self.path.name} matches; it has {names or 'none'}")
+        return tuple(found)
+
+
+def find_stack_file(given: str | None, folder: Path) -> Path:
+    """The file that ``-f`` names, else stack.yaml or stack.yml in the folder.
+
+    Raises:
+        NotFound: there is none; the hint tells how to get one.
+        InvalidDeployment: a URL was given, whose handler folders would be nowhere.
+    """
+    if given is not None:
+        if "://" in given:
+            raise InvalidDeployment(
+                f"cannot read a stack file from {given}", hint="Download it first: curl -O, then -f FILE."
+            )
+        path = folder / Path(given).expanduser()
+        if path.is_file():
+            return path
+        raise NotFound(f"there is no stack file {given}")
+    for name in DEFAULT_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    raise NotFound(
+        "there is no stack.yaml in this folder",
+        hint="Make a function: tailrace new hello --lang python3-stream; or name a file: -f FILE.",
+    )
+
+
+def read_text(path: Path) -> str:
+    """A small UTF-8 file's text.
+
+    Raises:
+        InvalidDeployment: it cannot be read, is too large, or is not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_LIMIT_BYTES + 1)
+        if len(data) > FILE_LIMIT_BYTES:
+            raise InvalidDeployment(f"{path.name} is larger than {FILE_LIMIT_BYTES // 1024} KiB")
+        return data.decode("utf-8-sig")
+    except OSError as failed:
+        raise InvalidDeployment(f"cannot read {path}: {failed.strerror}") from failed
+    except UnicodeDecodeError as failed:
+        raise InvalidDeployment(f"{path.name} is not UTF-8 text") from failed
+
+
+def load_stack(path: Path, env: Mapping[str, str], *, expand: bool = True) -> Stack:
+    """The stack file at path, with the environment files it names.
+
+    Args:
+        env: What ``${...}`` reads.
+        expand: False leaves ``${...}`` as it is (``--envsubst=false``).
+    Raises:
+        InvalidDeployment: with the file, the line, what is wrong and what was expected.
+    """
+    return parse_stack(read_text(path), path, env, expand=expand)
+
+
+def parse_stack(text: str, path: Path, env: Mapping[str, str], *, expand: bool = True) -> Stack:
+    """As ``load_stack``, from the file's text. Handler and environment files are looked up beside path."""
+    try:
+        text = substitute(text, env) if expand else text
+    except InvalidDeployment as bad:
+        raise InvalidDeployment(f"{path.name} {bad.message}", hint=bad.hint) from None
+    return _StackReader(path).read(text)
+
+
+class _StackReader:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader = Reader(path.name)
+        self._files = [path]
+        self._ignored: dict[str, list[str]] = {}
+        self._buffered: list[str] = []
+
+    def read(self, text: str) -> Stack:
+        r = self._reader
+        top = r.table(parse_yaml(text, source=self._path.name), "the stack file")
+        r.check_keys(top, _TOP, "a stack file")
+        if (version := r.text(top, "version")) not in ("", "1.0"):
+            raise r.refuse(
+                top.lines["version"], f"version '{version}' is not known; leave it out or write 1.0"
+            )
+        gateway = self._read_provider(top)
+        self._read_configuration(top)
+        functions = r.subtable(top, "functions")
+        if not functions.items:
+            raise r.refuse(top.line, "there are no functions; add one with: tailrace new NAME --append")
+        found = tuple(self._read_function(functions, name) for name in functions.items)
+        return Stack(self._path, found, gateway, self._notes(), tuple(self._files))
+
+    def _read_provider(self, top: Table) -> str:
+        r = self._reader
+        provider = r.subtable(top, "provider")
+        r.check_keys(provider, ("name", "gateway"), "provider")
+        if (name := r.text(provider, "name")) != "openfaas":
+            found = f"provider.name is '{name}'" if name else "provider.name is missing"
+            raise r.refuse(provider.line, f"{found}; it must be 'openfaas'")
+        return r.text(provider, "gateway")
+
+    def _read_configuration(self, top: Table) -> None:
+        r = self._reader
+        configuration = r.subtable(top, "configuration")
+        r.check_keys(configuration, ("templates", "copy"), "configuration")
+        for entry in r.rows(configuration, "templates"):
+            r.check_keys(r.table(entry, "a template"), ("name", "source"), "a template")
+        r.texts(configuration, "copy")
+        for key in configuration.items:
+            self._ignored[f"configuration.{key}"] = []
+
+    def _read_function(self, functions: Table, name: str) -> StackFunction:
+        r = self._reader
+        if not is_function_label(name):
+            raise r.refuse(
+                functions.lines[name], f"function name '{name}' must be 1 to 63 of a-z, 0-9 and '-'"
+            )
+        table = r.subtable(functions, name)
+        r.check_keys(table, _FUNCTION, "a function")
+        for key in _NO_MEANING_YET:
+            if key in table.items:
+                self._ignored.setdefault(key, []).append(name)
+        namespace = r.text(table, "namespace") or DEFAULT_NAMESPACE
+        if not is_function_label(namespace):
+            raise r.refuse(table.lines["namespace"], f"namespace '{namespace}' is no valid name")
+        r.texts(table, "build_options")
+        r.texts_by_key(table, "build_secrets")
+        lang, handler = self._read_code(table, name)
+        return StackFunction(
+            name=FunctionName(name, namespace),
+            image=r.text(table, "image") or f"{name}:latest",
+            lang=lang,
+            handler=handler,
+            fprocess=r.text(table, "fprocess"),
+            env=self._read_env(table, name),
+            secrets=self._read_secrets(table),
+            constraints=r.texts(table, "constraints"),
+            labels=r.texts_by_key(table, "labels"),
+            annotations=r.texts_by_key(table, "annotations"),
+            limits=self._read_resources(table, "limits"),
+            requests=self._read_resources(table, "requests"),
+            read_only_root_filesystem=r.flag(table, "readonly_root_filesystem"),
+            build_args=r.texts_by_key(table, "build_args", pairs=True),
+        )
+
+    def _read_code(self, table: Table, name: str) -> tuple[str, Path | None]:
+        r = self._reader
+        lang, handler = r.text(table, "lang"), r.text(table, "handler")
+        if r.flag(table, "skip_build") or (not lang and not handler):
+            if not r.text(table, "image"):
+                raise r.refuse(table.line, f"function '{name}' needs lang and handler, or an image")
+            return lang, None
+        for key, value in (("lang", lang), ("handler", handler)):
+            if not value:
+                raise r.refuse(table.line, f"function '{name}' has no {key}")
+        from tailrace.build.templates import find_template
+
+        try:
+            find_template(lang)
+        except TailraceError as bad:
+            raise r.refuse(table.lines["lang"], bad.message, hint=bad.hint) from None
+        folder = (self._path.parent / Path(handler).expanduser()).absolute()
+        if not folder.is_dir():
+            raise r.refuse(table.lines["handler"], f"the handler of '{name}' is no folder: {handler}")
+        return lang, folder
+
+    def _read_env(self, table: Table, name: str) -> dict[str, str]:
+        r = self._reader
+        env = r.texts_by_key(table, "environment")
+        for file in r.texts(table, "environment_file"):
+            path = (self._path.parent / Path(file).expanduser()).absolute()
+            self._files.append(path)
+            reader = Reader(file)
+            top = reader.table(parse_yaml(read_text(path), source=file), "an environment file")
+            reader.check_keys(top, ("environment",), "an environment file")
+            env.update(reader.texts_by_key(top, "environment"))
+        if {"buffer_body", "http_buffer_req_body"} & env.keys():
+            self._buffered.append(name)
+        return env
+
+    def _read_secrets(self, table: Table) -> tuple[str, ...]:
+        names = self._reader.texts(table, "secrets")
+        for name in names:
+            if not is_secret_name(name):
+                raise self._reader.refuse(table.lines["secrets"], f"'{name}' is no valid secret name")
+        return names
+
+    def _read_resources(self, table: Table, key: str) -> Resources | None:
+        r = self._reader
+        if key not in table.items:
+            return None
+        found = r.subtable(table, key)
+        r.check_keys(found, ("memory", "cpu", *_GPUS), key)
+        return Resources(memory=r.text(found, "memory"), cpu=r.text(found, "cpu"))
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = []
+        for key, functions in self._ignored.items():
+            where = f" (of {', '.join(functions)})" if functions else ""
+            notes.append(f"{self._path.name}: '{key}'{where} has no effect in Tailrace yet")
+        if self._buffered:
+            notes.append(
+                f"{self._path.name}: 'buffer_body' (of {', '.join(self._buffered)}) is not needed: request "
+                "bodies are always complete before a Flask handler runs"
+            )
+        return tuple(notes)
+
+
+def _compile(regex: str) -> re.Pattern[str]:
+    try:
+        return re.compile(regex)
+    except re.error as bad:
+        raise InvalidDeployment(f"--regex '{regex}' is no regular expression: {bad}") from None
