@@ -186,6 +186,7 @@ class Environments:
             raise self._failed(name, output)
 
     def _failed(self, name: str, output: str) -> EnvironmentFailed:
+        output = re.sub(r"(?m)^Using Python .* environment at: .*\n", "", output)
         words = re.sub(r"/\S*/(?=runtime\.txt|requirements\.txt)", "", redact(output))
         lines = [line.rstrip() for line in words.splitlines() if line.strip()][-_QUOTED_LINES:]
         quoted = "\n".join(lines)[-_QUOTED_CHARACTERS:]

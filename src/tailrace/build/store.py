@@ -80,18 +80,18 @@ class BundleStore:
 
         Raises:
             NotFound: no such bundle.
-            InvalidDeployment: image is empty or over 512 characters.
+            InvalidDeployment: image is empty, over 512 characters or not valid Unicode.
         """
         self.path(digest)
-        data = msgspec.json.encode(_Tag(image, digest))
-        await asyncio.to_thread(self._write_tag, self._tag_path(image), data)
+        path = self._tag_path(image)
+        await asyncio.to_thread(self._write_tag, path, msgspec.json.encode(_Tag(image, digest)))
 
     def resolve(self, image: str) -> str:
         """The digest that image means now.
 
         Raises:
             NotFound: nothing was uploaded under this image; the text says how to.
-            InvalidDeployment: image is empty or over 512 characters.
+            InvalidDeployment: image is empty, over 512 characters or not valid Unicode.
         """
         digest = self._read_tag(self._tag_path(image))
         if digest is None or not (self._folder / digest).is_dir():
@@ -168,7 +168,10 @@ class BundleStore:
     def _tag_path(self, image: str) -> Path:
         if not 0 < len(image) <= IMAGE_LIMIT:
             raise InvalidDeployment(f"image has {len(image)} characters; 1 to {IMAGE_LIMIT} are accepted")
-        name = hashlib.sha256(image.encode("utf-8", "surrogatepass")).hexdigest()
+        try:
+            name = hashlib.sha256(image.encode()).hexdigest()
+        except UnicodeEncodeError:
+            raise InvalidDeployment(f"image {image[:80]!a} is not valid Unicode") from None
         return self._folder / "tags" / f"{name}.json"
 
     def _write_tag(self, path: Path, data: bytes) -> None:
