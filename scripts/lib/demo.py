@@ -161,6 +161,8 @@ def _wait_ready(port: int, gateway: subprocess.Popen[bytes]) -> None:
             time.sleep(0.05)  # not listening yet: there is nothing to wait on but the next try
         elif status.get("availableReplicas"):
             return
+        elif error := _failure(status):
+            raise DemoFailed(f"function '{FUNCTION}' did not start: {error}")
     raise DemoFailed(f"function '{FUNCTION}' was not ready after {READY_DEADLINE_S:g} s")
 
 
@@ -175,6 +177,13 @@ def _status(url: str) -> dict[str, object] | None:
     except OSError:
         pass
     return None
+
+
+def _failure(status: dict[str, object]) -> str:
+    """Why the function's first start failed; empty while it has not."""
+    details = status.get("tailrace")
+    assert isinstance(details, dict), "the gateway tells its function's state"
+    return str(details["lastError"]) if details.get("settled") and details.get("lastError") else ""
 
 
 def _ask(port: int, question: str) -> None:

@@ -1,0 +1,95 @@
+"""The reference is complete and true: every setting, error and annotation has its paragraph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scripts.lib.docs import BLOCKS, REFERENCE, pages, renewed
+
+from tailrace.control.app import ROUTES
+from tailrace.errors import TailraceError
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.stem)
+def test_generated_parts_are_what_the_code_says(path: Path) -> None:
+    """When this fails: scripts/docs."""
+    text = path.read_text()
+
+    assert renewed(text) == text
+
+
+def test_every_generated_part_has_its_page() -> None:
+    """Settings, annotations and commands stand somewhere in the reference."""
+    text = "".join(path.read_text() for path in pages())
+
+    assert set(BLOCKS) == set(re.findall(r"<!-- generated: (\w+) -->", text))
+
+
+def _tree(kind: type[TailraceError]) -> Iterator[type[TailraceError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
+
+
+ERRORS = [kind for kind in _tree(TailraceError) if kind.__module__ == TailraceError.__module__]
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_code_has_its_paragraph(kind: type[TailraceError]) -> None:
+    """Heading with the code, then status and fault, then what it means."""
+    text = (REFERENCE / "errors.md").read_text()
+    section = re.search(rf"^### `{kind.code}`\n(.+?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+
+    assert section is not None
+    assert section[1].startswith(f"{kind.http_status}, {kind.fault}. ")
+
+
+def test_no_error_is_documented_that_does_not_exist() -> None:
+    """A code that is gone loses its paragraph."""
+    documented = set(re.findall(r"^### `(\w+)`", (REFERENCE / "errors.md").read_text(), re.MULTILINE))
+
+    assert documented == {kind.code for kind in ERRORS}
+
+
+def test_error_codes_are_unique() -> None:
+    """A code names one class, or nobody could look it up."""
+    codes = [kind.code for kind in ERRORS]
+
+    assert sorted(codes) == sorted(set(codes))
+
+
+def test_every_route_has_its_paragraph() -> None:
+    """Control routes are documented by method and path, and none that does not exist."""
+    text = (REFERENCE / "api.md").read_text()
+    documented = set(re.findall(r"^### `((?:GET|POST|PUT|DELETE) [^`]+)`\n\S", text, re.MULTILINE))
+
+    assert documented == {
+        f"{method} {route.path}" for route in ROUTES for method in (route.methods or ()) if method != "HEAD"
+    }
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    """A link to a file of this repository finds it, and its heading."""
+    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)", path.read_text())
+
+    assert [link for link in links if "://" not in link and not _exists(path, link)] == []
+
+
+def _exists(page: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = (page.parent / name) if name else page
+    if not target.exists():
+        return False
+    return not anchor or target.is_dir() or anchor in _anchors(target.read_text())
+
+
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
