@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Coroutine
+from typing import cast
 
 from tailrace.edge.call import Call
 from tailrace.edge.pool import Pool
@@ -53,9 +54,8 @@ class Client(asyncio.Protocol):
     # What the transport says.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        peername = transport.get_extra_info("peername")
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses of it
+        peername = self.transport.get_extra_info("peername")
         self.peer = peername[0].encode() if isinstance(peername, tuple) else b"unix"
         self._edge.clients.add(self)
 

@@ -137,6 +137,8 @@ def parse_request(head: bytes) -> RequestHead:
         HeadRefused: 400 malformed or ambiguous, 405 a method that is not served, 431 too many headers,
             505 a version that is not HTTP/1.0 or HTTP/1.1.
     """
+    if head.count(b" ", 0, head.find(b"\r\n")) != 2:  # llhttp skips repeated spaces
+        raise HeadRefused(400, "malformed request: a request line is METHOD SP target SP version")
     sink = _Sink()
     parser = httptools.HttpRequestParser(sink)
     try:
