@@ -15,6 +15,8 @@ VENV="$ROOT/.venv"
 PY="$VENV/bin/python"
 # Marks in the environment: which locks are in it, and who is (or was, when cut off) filling it.
 BUSY="$VENV/.installing"
+# Trust what this machine trusts, as pip does: a company's own certificate authority, for example.
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
 
 python_is_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
