@@ -19,7 +19,8 @@
         ├── NoReplica               503  no replica became ready before the queue clock ended
         ├── AddressTaken            503  the listening address belongs to another process
         ├── StateTaken              503  another gateway owns the state directory
-        └── GatewayUnreachable      503  a client could not reach the gateway
+        ├── GatewayUnreachable      503  a client could not reach the gateway
+        └── ModelUnavailable        503  the local model cannot be installed or run on this machine
 """
 
 from __future__ import annotations
@@ -137,3 +138,7 @@ class StateTaken(PlatformError):
 
 class GatewayUnreachable(PlatformError):
     code = "gateway_unreachable"
+
+
+class ModelUnavailable(PlatformError):
+    code = "model_unavailable"
