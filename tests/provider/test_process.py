@@ -69,7 +69,7 @@ def test_a_handler_that_cannot_load_is_quoted(tmp_path: Path) -> None:
         spec = await house.deploy("f", "def load():\n    import numpy_x\nload()\n")
         with pytest.raises(HandlerNotLoaded, match="handler of 'f' could not be loaded") as caught:
             await house.provider.start(spec, "f-1")
-        assert "line 2, in load" in caught.value.message
+        assert 'File "function/handler.py", line 2, in load' in caught.value.message
         assert "No module named 'numpy_x'" in caught.value.message
         assert caught.value.hint == "mend it"
 

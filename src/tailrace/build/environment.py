@@ -142,6 +142,8 @@ class Environments:
             try:
                 await self._install(temporary, requirements, name)
                 await asyncio.to_thread(_move_into_place, temporary / "env", place.path)
+            except OSError as exc:  # a full disk, or no uv
+                raise EnvironmentFailed(f"requirements of '{name}' could not be installed: {exc}") from exc
             finally:
                 await asyncio.shield(asyncio.to_thread(remove_tree, temporary))
             tell(f"environment ready in {time.monotonic() - started:.1f} s")

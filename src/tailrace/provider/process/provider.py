@@ -67,15 +67,16 @@ class ProcessProvider:
         await self._prepare(spec)
 
     async def start(self, spec: FunctionSpec, replica_id: str) -> Replica:
-        """As the contract says; further raises InvalidDeployment for a referenced secret that is missing."""
+        """As the contract says; and InvalidDeployment for a missing secret or an unknown lang."""
         if not _REPLICA_ID.fullmatch(replica_id):
             raise PlatformError(f"'{replica_id}' cannot be a replica's id")
+        kind = find_template(self.bundles.lang(spec.bundle)).kind
         root, runtime, environment = await self._prepare(spec)
         boot = Boot(
             function=str(spec.name),
             instance=replica_id,
             socket=str(self._state.sockets / f"{replica_id}.sock"),
-            kind=find_template(self.bundles.lang(spec.bundle)).kind,
+            kind=kind,
             root=str(root),
             worker=read_options(spec.annotations, spec.labels).worker,
             secrets=await asyncio.to_thread(self._find_secrets, spec),

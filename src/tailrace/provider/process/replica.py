@@ -26,6 +26,7 @@ _LAST_WORDS_BYTES = 2048
 # How long what was written last may take to arrive after the process is gone. It is there already unless
 # a grandchild that left the group holds the pipe open.
 _LAST_WORDS_S = 0.5
+_DAY_S = 86_400.0
 _QUOTED_LINES = 15
 _QUOTED_CHARACTERS = 4000
 
@@ -130,8 +131,8 @@ class Replica(asyncio.SubprocessProtocol):
         if self._verdict.done():
             report = self._verdict.result()
             if isinstance(report, Failed):
-                raise _not_loaded(self._launch.name, report)
-            self.import_s = max(0.0, report.import_s)
+                raise _not_loaded(self._launch, report)
+            self.import_s = min(max(0.0, report.import_s), _DAY_S)
             return
         short = self._launch.name.short
         if self._end.done():
@@ -263,11 +264,12 @@ def _describe(end: Exit) -> str:
     return f"was killed by signal {-end.code}"
 
 
-def _not_loaded(name: FunctionName, report: Failed) -> HandlerNotLoaded:
-    trace = "\n".join(report.trace.strip("\n").splitlines()[-_QUOTED_LINES:])[-_QUOTED_CHARACTERS:]
+def _not_loaded(launch: Launch, report: Failed) -> HandlerNotLoaded:
+    # Files of the bundle are told as their author knows them: function/handler.py.
+    trace = report.trace.replace(f"{launch.boot.root}/", "").strip("\n")
+    trace = "\n".join(trace.splitlines()[-_QUOTED_LINES:])[-_QUOTED_CHARACTERS:]
     error = report.error.strip()[:1000] or "no reason was given"
-    # The traceback ends in the error itself, as Python writes it.
-    text = f"handler of '{name.short}' could not be loaded: {error}"
+    text = f"handler of '{launch.name.short}' could not be loaded: {error}"
     if trace:
         text += f"\n{trace}"
     return HandlerNotLoaded(text, hint=report.hint.strip()[:500] or None)
