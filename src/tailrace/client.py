@@ -330,7 +330,7 @@ def _talking(url: str) -> Iterator[None]:
         ) from failed
     except httpx.TimeoutException as failed:
         raise GatewayUnreachable(f"the gateway at {url} did not answer in time") from failed
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as failed:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError) as failed:
         raise InvalidRequest(f"the request cannot be sent: {failed}") from failed
     except httpx.HTTPError as failed:
         raise GatewayUnreachable(f"the connection to the gateway at {url} broke") from failed

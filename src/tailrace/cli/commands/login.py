@@ -1,0 +1,53 @@
+"""``tailrace login``: keep the password of a gateway that asks for one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tailrace.cli.options import Gateway
+from tailrace.cli.result import Result, finish, run_async
+from tailrace.errors import NotAuthenticated
+
+if TYPE_CHECKING:
+    from tailrace.client import Client
+
+
+def command(
+    gateway: Gateway = None,
+    username: Annotated[str, typer.Option("--username", "-u", help="The user.")] = "admin",
+    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read it from stdin.")] = False,
+) -> None:
+    """Check a gateway's password and keep it in ~/.openfaas/config.yml, where faas-cli finds it too.
+
+    \b
+    Examples:
+      tailrace login --gateway https://fn.example.com
+      tailrace login -g https://fn.example.com --password-stdin < password.txt
+    """
+    from tailrace.cli.credentials import save_basic
+    from tailrace.client import open_client
+    from tailrace.gateway_url import DEFAULT_GATEWAY, basic, parse_gateway
+
+    if password_stdin or not sys.stdin.isatty():
+        password = sys.stdin.read(4096).strip()
+    else:
+        password = str(typer.prompt("Password", hide_input=True, err=True))
+    url, _ = parse_gateway(gateway or DEFAULT_GATEWAY)
+    authorization = basic(username, password)
+
+    async def check(client: Client) -> None:
+        try:
+            await client.list_functions()
+        except NotAuthenticated:
+            raise NotAuthenticated(f"the gateway at {url} does not take this user and password") from None
+
+    async def work() -> Result:
+        async with open_client(url, authorization=authorization) as client:
+            await check(client)
+        return Result(f"saved for {url} in {save_basic(url, authorization, os.environ)}")
+
+    finish(run_async(work()))

@@ -1,0 +1,83 @@
+"""``tailrace logs``: what a function wrote, and what it writes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tailrace.cli.options import FunctionArgument, Gateway, Namespace
+from tailrace.cli.result import Result, finish
+
+if TYPE_CHECKING:
+    from tailrace.client import Client
+
+
+def command(
+    name: FunctionArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=0, metavar="N", help="Only the last N.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Only since: 5m, 1h30m, or RFC 3339.")
+    ] = None,
+    gateway: Gateway = None,
+    namespace: Namespace = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Print a function's log: its prints, its tracebacks, and what the platform says about it.
+
+    \b
+    Examples:
+      tailrace logs stream --tail 20
+      tailrace logs stream -f --since 5m
+    """
+    from tailrace.cli.session import function_name, with_client
+
+    wanted = function_name(name, namespace)
+    moment = since_moment(since) if since else ""
+
+    async def use(client: Client) -> Result:
+        import msgspec
+
+        from tailrace.cli.logview import LogView, Piece
+        from tailrace.cli.terminal import paint_for
+
+        view = LogView(sys.stdout, paint_for(sys.stdout, os.environ))
+        async for message in client.follow_logs(wanted, since=moment, tail=tail, is_following=follow):
+            if as_json:
+                sys.stdout.write(msgspec.json.encode(message).decode() + "\n")
+                sys.stdout.flush()
+            else:
+                source = (message.instance, message.call_id, message.stream)
+                view.show(
+                    Piece(message.timestamp[11:19], source, message.text, message.instance == "tailrace")
+                )
+        view.end_line()
+        return Result()
+
+    finish(with_client(gateway, use))
+
+
+def since_moment(text: str) -> str:
+    """``5m`` ago, or an RFC 3339 time as it is, as RFC 3339.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    from datetime import UTC, datetime, timedelta
+
+    from tailrace.errors import InvalidRequest
+    from tailrace.wire.durations import parse_duration
+
+    seconds = parse_duration(text)
+    if seconds is not None:
+        return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(
+            f"--since {text} is no time", hint="Write 30s, 5m, 1h30m, or 2026-01-31T12:00:00Z."
+        ) from None
+    return (moment if moment.tzinfo else moment.astimezone()).isoformat()

@@ -1,0 +1,71 @@
+"""``tailrace serve``: the gateway for servers, without a stack file and without watching."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tailrace.cli.result import finish
+
+if TYPE_CHECKING:
+    from tailrace.settings import Settings
+
+
+def command(
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", metavar="PORT", help="Port; 0 takes a free one.")
+    ] = None,
+    auth: Annotated[bool | None, typer.Option("--auth", help="Ask for a password.")] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", metavar="DIR", help="Where deployments are kept.")
+    ] = None,
+) -> None:
+    """Run the gateway for a server: deployments survive restarts, logs go to stdout.
+
+    An address other than loopback needs --auth. Every setting can also come from the environment, as
+    TAILRACE_<NAME>. SIGTERM and Ctrl-C stop it.
+
+    \b
+    Examples:
+      tailrace serve
+      tailrace serve --host 0.0.0.0 --auth
+    """
+    from tailrace.cli.signals import run_until_stopped
+    from tailrace.settings import load
+
+    settings = load({"host": host, "port": port, "auth": auth, "state_dir": state_dir})
+    finish(run_until_stopped(run(settings)))
+
+
+async def run(settings: Settings) -> None:
+    """The gateway and its log, until cancelled."""
+    from tailrace.cli.logview import LogView, Piece
+    from tailrace.cli.terminal import paint_for
+    from tailrace.gateway import open_gateway
+
+    view = LogView(sys.stdout, paint_for(sys.stdout, os.environ))
+    view.say("tailrace", describe(settings))
+    async with open_gateway(settings, persistent=True) as gateway:
+        if gateway.new_password:
+            view.say("tailrace", f"user admin, password {gateway.new_password} (shown only now)")
+        view.say("tailrace", f"listening on {gateway.url}")
+        with gateway.logs.follow() as lines:
+            async for line in lines:
+                source = (line.instance, line.call_id, line.stream)
+                view.show(Piece(line.function.short, source, line.text, line.instance == "tailrace"))
+
+
+def describe(settings: Settings) -> str:
+    """Every effective setting with its unit and where it came from, a line each."""
+    from tailrace.settings import ROWS
+
+    lines = []
+    for row in ROWS:
+        value = f"{getattr(settings, row.name)} {row.unit}".rstrip()
+        lines.append(f"{row.name:<16} {value}  ({settings.sources[row.name]})")
+    return "\n".join(lines)

@@ -1,0 +1,132 @@
+"""``tailrace up``: gateway, functions and their logs in one terminal; a save is deployed."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tailrace.cli.options import Envsubst, Filter, Regex, StackFile
+from tailrace.cli.result import Result, finish
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tailrace.cli.devloop import Extras
+    from tailrace.cli.logview import LogView
+    from tailrace.cli.stackfile import Stack, StackFunction
+    from tailrace.functions.logs import LogStore
+    from tailrace.settings import Settings
+
+
+class Model(enum.StrEnum):
+    """What ``--llm`` runs beside the functions."""
+
+    LOCAL = "local"
+    MOCK = "mock"
+
+
+def command(
+    file: StackFile = None,
+    filter: Filter = None,
+    regex: Regex = None,
+    envsubst: Envsubst = True,
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", metavar="PORT", help="Port; 0 takes a free one.")
+    ] = None,
+    auth: Annotated[bool | None, typer.Option("--auth", help="Ask for a password.")] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", metavar="DIR", help="Where environments are kept.")
+    ] = None,
+    llm: Annotated[
+        Model | None, typer.Option("--llm", help="Run a small local model, or a mock, for the functions.")
+    ] = None,
+) -> None:
+    """Run a stack file's functions on this machine, show their logs, and deploy every save.
+
+    Streams that are running finish on the old code. Ctrl-C stops everything.
+
+    \b
+    Examples:
+      tailrace up
+      tailrace up --llm local        with a small language model that needs no key
+      tailrace up -f stack.yaml --port 8081
+    """
+    from tailrace.cli.signals import run_until_stopped
+    from tailrace.cli.stackfile import find_stack_file, load_stack
+    from tailrace.settings import load
+
+    path = find_stack_file(file, Path.cwd())
+
+    def read() -> tuple[Stack, tuple[StackFunction, ...]]:
+        stack = load_stack(path, os.environ, expand=envsubst)
+        return stack, stack.select(pattern=filter, regex=regex)
+
+    read()  # a mistake in the stack file is told before anything starts
+    settings = load({"host": host, "port": port, "auth": auth, "state_dir": state_dir})
+    result = run_until_stopped(run(settings, read, llm))
+    finish(Result(result.text, exit_code=result.exit_code))
+
+
+async def run(
+    settings: Settings, read: Callable[[], tuple[Stack, tuple[StackFunction, ...]]], llm: Model | None
+) -> None:
+    """Everything of `up`, until it is cancelled."""
+    import asyncio
+
+    from tailrace.cli.devloop import DevLoop
+    from tailrace.cli.logview import LogView
+    from tailrace.cli.terminal import paint_for
+    from tailrace.client import open_client
+    from tailrace.gateway import open_gateway
+
+    paint = paint_for(sys.stdout, os.environ)
+    view = LogView(sys.stdout, paint)
+    async with contextlib.AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(open_gateway(settings, persistent=False))
+        view.say("tailrace", f"{paint.bold(gateway.url)}  Ctrl-C stops everything")
+        if gateway.new_password:
+            view.say("tailrace", f"user admin, password {gateway.new_password} (shown only now)")
+        extras = await stack.enter_async_context(_extras(llm, view))
+        authorization = f"Bearer {gateway.admin_token}" if gateway.admin_token else ""
+        client = await stack.enter_async_context(open_client(gateway.url, authorization=authorization))
+        loop = DevLoop(
+            client, view, paint, read=read, extras=extras, limit_bytes=settings.bundle_limit
+        )  # fmt: skip
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_show_logs(gateway.logs, view))
+            group.create_task(loop.run())
+
+
+async def _show_logs(logs: LogStore, view: LogView) -> None:
+    from tailrace.cli.logview import Piece
+
+    with logs.follow() as lines:
+        async for line in lines:
+            source = (line.instance, line.call_id, line.stream)
+            view.show(Piece(line.function.short, source, line.text, line.instance == "tailrace"))
+
+
+@contextlib.asynccontextmanager
+async def _extras(llm: Model | None, view: LogView) -> AsyncIterator[Extras]:
+    """The model beside the functions, as their environment and secret."""
+    from tailrace.cli.devloop import Extras
+
+    if llm is None:
+        yield Extras()
+        return
+    from tailrace.llm.running import running_llm
+
+    def tell(line: str) -> None:
+        view.say("tailrace", line)
+
+    async with running_llm("local" if llm is Model.LOCAL else "mock", tell=tell) as endpoint:
+        view.say("tailrace", f"model {endpoint.model} at {endpoint.base_url}")
+        env = {"OPENAI_BASE_URL": endpoint.base_url, "OPENAI_API_KEY": endpoint.api_key}
+        yield Extras(env, {"openai-api-key": endpoint.api_key.encode()})

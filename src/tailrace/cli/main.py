@@ -1,0 +1,86 @@
+"""The command line: one verb a file below ``commands``. Heavy modules are imported where they are used."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tailrace import __version__
+from tailrace.cli.commands import (
+    deploy,
+    describe,
+    doctor,
+    invoke,
+    list,
+    login,
+    logs,
+    new,
+    remove,
+    secret,
+    serve,
+    up,
+    version,
+)
+from tailrace.cli.result import FAILED, print_error
+from tailrace.errors import TailraceError
+
+app = typer.Typer(
+    name="tailrace",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# In the order a person meets them.
+_VERBS = (
+    ("new", new), ("up", up), ("invoke", invoke), ("logs", logs), ("list", list), ("describe", describe),
+    ("deploy", deploy), ("remove", remove), ("serve", serve), ("login", login), ("doctor", doctor),
+    ("version", version),
+)  # fmt: skip
+for _name, _module in _VERBS:
+    app.command(_name)(_module.command)
+app.add_typer(secret.app, name="secret")
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"tailrace {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Functions that stream: every piece of an answer reaches the caller the moment it exists.
+
+    \b
+    Begin:
+      tailrace new hello             make a function
+      tailrace up                    run it; every save is deployed
+      tailrace invoke hello -d Ada   call it (or: curl -N http://127.0.0.1:8080/function/hello -d Ada)
+    """
+
+
+def main() -> None:
+    """The console script. An error of ours is message and hint on stderr, never a traceback."""
+    try:
+        app()
+    except TailraceError as error:
+        print_error(error)
+        raise SystemExit(FAILED) from None
+    except ExceptionGroup as group:  # from a task group; one of ours in it is what the person needs
+        ours = group.subgroup(TailraceError)
+        if ours is None:
+            raise
+        print_error(_first(ours))
+        raise SystemExit(FAILED) from None
+
+
+def _first(group: ExceptionGroup[TailraceError]) -> TailraceError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first

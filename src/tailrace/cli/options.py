@@ -1,0 +1,42 @@
+"""Options that several commands share, so that they are named and explained once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tailrace.gateway_url import DEFAULT_GATEWAY
+
+Gateway = Annotated[
+    str | None,
+    typer.Option(
+        "--gateway",
+        "-g",
+        envvar="OPENFAAS_URL",
+        metavar="URL",
+        show_envvar=False,
+        help=f"The gateway to talk to. Default: $OPENFAAS_URL, else {DEFAULT_GATEWAY}.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Namespace = Annotated[
+    str, typer.Option("--namespace", "-n", metavar="NS", help="Namespace. Default: openfaas-fn.")
+]
+StackFile = Annotated[
+    str | None,
+    typer.Option("--file", "-f", metavar="FILE", help="The stack file. Default: stack.yaml, then stack.yml."),
+]
+Filter = Annotated[
+    str | None, typer.Option("--filter", metavar="GLOB", help="Only functions whose name matches: 'web-*'.")
+]
+Regex = Annotated[
+    str | None,
+    typer.Option("--regex", metavar="EXPR", help="Only functions whose name matches the expression."),
+]
+Envsubst = Annotated[
+    bool, typer.Option("--envsubst/--no-envsubst", help="Replace ${VAR:-default} in the stack file.")
+]
+FunctionArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The function: NAME or NAME.NAMESPACE.")
+]

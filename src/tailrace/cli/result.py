@@ -1,0 +1,73 @@
+"""What a command came to, and the one renderer that prints it and picks the exit code.
+
+Data goes to stdout, words about it to stderr. Exit codes: 0 done, 1 failed, 2 the command line is wrong,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import NoReturn
+
+from tailrace.cli.terminal import paint_for
+from tailrace.errors import TailraceError
+
+FAILED = 1
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A command's outcome: ``text`` for a person, ``data`` for ``--json`` (what json.dumps takes).
+
+    ``notes`` go to stderr either way.
+    """
+
+    text: str = ""
+    data: object = None
+    notes: tuple[str, ...] = ()
+    exit_code: int = 0
+
+
+def finish(result: Result, *, as_json: bool = False) -> NoReturn:
+    """Print the result and leave with its exit code."""
+    for note in result.notes:
+        print_note(note)
+    shown = json.dumps(result.data, indent=2) if as_json else result.text
+    if shown:
+        sys.stdout.write(shown if shown.endswith("\n") else f"{shown}\n")
+    sys.stdout.flush()
+    raise SystemExit(result.exit_code)
+
+
+def print_note(note: str) -> None:
+    """A sentence for the person, on stderr."""
+    paint = paint_for(sys.stderr, os.environ)
+    print(f"{paint.yellow('note:')} {_clean_lines(note)}", file=sys.stderr, flush=True)
+
+
+def print_error(error: TailraceError) -> None:
+    """Message and hint on stderr, the hint on a line of its own."""
+    paint = paint_for(sys.stderr, os.environ)
+    print(f"{paint.red('error:')} {_clean_lines(error.message)}", file=sys.stderr)
+    if error.hint:
+        print(f"{paint.bold('hint:')} {_clean_lines(error.hint)}", file=sys.stderr)
+    sys.stderr.flush()
+
+
+def run_async(work: Coroutine[object, object, Result]) -> Result:
+    """Run a command's work; Ctrl-C ends it with exit code 130."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        return Result(exit_code=INTERRUPTED)
+
+
+def _clean_lines(text: str) -> str:
+    paint = paint_for(sys.stderr, os.environ)
+    return "\n".join(paint.clean(line) for line in text.split("\n"))

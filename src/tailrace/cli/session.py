@@ -1,0 +1,40 @@
+"""A command's conversation with a gateway: which one, with which credentials, about which function."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+
+from tailrace.cli.credentials import find_authorization
+from tailrace.cli.result import Result, run_async
+from tailrace.client import Client, open_client
+from tailrace.errors import InvalidRequest
+from tailrace.gateway_url import DEFAULT_GATEWAY, parse_gateway
+from tailrace.names import DEFAULT_NAMESPACE, FunctionName, parse_function_name
+
+
+def with_client(gateway: str | None, use: Callable[[Client], Awaitable[Result]]) -> Result:
+    """Run ``use`` with a client of the gateway, with the credentials saved for it."""
+
+    async def work() -> Result:
+        url, own = parse_gateway(gateway or DEFAULT_GATEWAY)
+        async with open_client(url, authorization=own or find_authorization(url, os.environ)) as client:
+            return await use(client)
+
+    return run_async(work())
+
+
+def function_name(text: str, namespace: str = "") -> FunctionName:
+    """The function a person means.
+
+    Raises:
+        InvalidRequest: it is no legal name, or names two namespaces.
+    """
+    name = parse_function_name(text)
+    if name is None:
+        raise InvalidRequest(f"'{text}' is no function name", hint="Write NAME or NAME.NAMESPACE.")
+    if not namespace or namespace == name.namespace:
+        return name
+    if name.namespace != DEFAULT_NAMESPACE:
+        raise InvalidRequest(f"'{text}' and --namespace {namespace} name two namespaces")
+    return FunctionName(name.name, namespace)
