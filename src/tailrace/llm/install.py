@@ -178,13 +178,9 @@ def _finish(env: Path, place: Path) -> None:
 
 
 def _place(folder: Path) -> Path:
-    seen = [
-        1,
-        LOCK.read_text(),
-        platform.python_version(),
-        sys.implementation.cache_tag,
-        sysconfig.get_platform(),
-    ]
+    pins = [line for line in LOCK.read_text().splitlines() if not line.startswith("#")]
+    # The first is raised when the way of building changes.
+    seen = [1, pins, platform.python_version(), sys.implementation.cache_tag, sysconfig.get_platform()]
     return folder / hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
 
 

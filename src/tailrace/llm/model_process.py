@@ -42,7 +42,7 @@ def _leave_with_parent() -> None:
 
 
 def _parameters(xllamacpp: Any, config: dict[str, Any]) -> Any:
-    """llama.cpp's parameters; the reasons for the numbers are in docs/explanation, measured on 2 cores."""
+    """llama.cpp's parameters. The numbers were measured on 2 cores, beside other work."""
     wish = xllamacpp.CommonParams()
     wish.model.path = config["gguf"]
     wish.model_alias = {config["model"]}

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from tailrace.llm.behaviour import EndKind
 from tailrace.llm.mock.ask import Ask
-from tailrace.llm.mock.behaviour import EndKind
 from tailrace.llm.mock.dialects import MALFORMED, MID_STREAM_ERROR, Dialect
 from tailrace.llm.mock.record import RequestRecord
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tailrace.errors import InvalidRequest
+from tailrace.llm.behaviour import MAX_TOKENS, Behaviour, change_by_body, change_by_model
 from tailrace.llm.mock import text
-from tailrace.llm.mock.behaviour import MAX_TOKENS, Behaviour, change_by_body, change_by_model
 
 DialectName = Literal["chat", "completions", "responses"]
 

@@ -14,10 +14,10 @@ from typing import cast
 from urllib.parse import parse_qsl
 
 from tailrace.errors import InvalidRequest
+from tailrace.llm.behaviour import Behaviour
 from tailrace.llm.loopback import check_loopback
 from tailrace.llm.mock.answer import Answer
 from tailrace.llm.mock.ask import PATHS, Ask, read_ask
-from tailrace.llm.mock.behaviour import Behaviour
 from tailrace.llm.mock.dialects import dialect_of, encode, error_object
 from tailrace.llm.mock.record import ConnectionLog, RequestRecord
 from tailrace.llm.mock.request import BadRequest, Request, RequestReader
