@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -38,6 +38,9 @@ STATUS_WAIT_S = 20
 STOP_GRACE_S = 5.0
 READ_BYTES = 65536
 LOG_LINES = 30
+
+# Name and data.
+Event = tuple[str, str]
 
 # Loopback is behind no proxy, whatever the environment says.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -195,20 +198,20 @@ def _ask(port: int, question: str) -> None:
     if curl := shutil.which("curl"):
         print(f"\n$ curl -N {url} -d '{question}'\n", flush=True)
         # 'Accept:' takes away curl's own Accept header: the response alone decides that this streams.
-        _watch([curl, "-sSN", "--noproxy", "*", "-H", "Accept:", "-d", question, url])
+        _watch(_of_sse, [curl, "-sSN", "--noproxy", "*", "-H", "Accept:", "-d", question, url])
     else:
         print(f"\n$ tailrace invoke {FUNCTION} -d '{question}'\n", flush=True)
-        _watch([TAILRACE, "invoke", FUNCTION, "--gateway", gateway, "-d", question])
+        _watch(_of_json, [TAILRACE, "invoke", FUNCTION, "--json", "--gateway", gateway, "-d", question])
 
 
-def _watch(command: list[str]) -> None:
-    """Run a command that prints an event stream; show its words as they come, and how fast they came."""
+def _watch(read: Callable[[int], Iterator[Event]], command: list[str]) -> None:
+    """Run a command that prints events; show their words as they come, and how fast they came."""
     started = time.monotonic()
     arrivals: list[float] = []
     failure = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
-        for name, data in _events(child.stdout.fileno()):
+        for name, data in read(child.stdout.fileno()):
             if name != "message":
                 failure = data if name in ("error", "unfinished") else failure
             elif data:
@@ -224,8 +227,16 @@ def _watch(command: list[str]) -> None:
     print(f"({len(arrivals)} tokens in {last - started:.2f} s, each shown when it came)", flush=True)
 
 
-def _events(fd: int) -> Iterator[tuple[str, str]]:
-    """Name and data of each event, when it is complete; what is no complete event is 'unfinished'."""
+def _of_json(fd: int) -> Iterator[Event]:
+    """Events as `tailrace invoke --json` prints them, one object a line."""
+    with open(fd, "rb", closefd=False) as lines:
+        for line in lines:
+            event = json.loads(line)
+            yield event.get("event", "message"), event["data"]
+
+
+def _of_sse(fd: int) -> Iterator[Event]:
+    """Events as they are on the wire; what is no complete event is 'unfinished'."""
     rest = b""
     while piece := os.read(fd, READ_BYTES):
         *frames, rest = (rest + piece).replace(b"\r\n", b"\n").split(b"\n\n")
@@ -235,7 +246,7 @@ def _events(fd: int) -> Iterator[tuple[str, str]]:
         yield "unfinished", rest.decode(errors="replace")
 
 
-def _parse(frame: str) -> tuple[str, str]:
+def _parse(frame: str) -> Event:
     """One event's name and data; the lines of its data are joined with newlines, as the format says."""
     name, data = "message", []
     for line in frame.split("\n"):

@@ -6,10 +6,15 @@ A page keeps its own words; what stands between ``<!-- generated: NAME -->`` and
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import typer
+
+from tailrace.cli.main import app
 from tailrace.options import OPTIONS
 from tailrace.settings import ROWS, Row
 
@@ -39,9 +44,56 @@ def annotations_block() -> Iterator[str]:
         yield f"### `{option.key}`\n\n{option.sentence}\n\nValues: {values}. Default: {default}.\n\n"
 
 
+def commands_block() -> Iterator[str]:
+    """One section per command: its help, its usage, its arguments and options."""
+    yield from _command("tailrace", typer.main.get_command(app))
+
+
+def _command(path: str, command: Any) -> Iterator[str]:
+    subcommands = getattr(command, "commands", {})
+    if not subcommands:
+        yield f"### `{path}`\n\n{_help(command.help or '')}\n"
+        yield from _usage(
+            path, [p for p in command.params if p.name != "help" and not p.hidden], typer.Context(command)
+        )
+    for name, subcommand in subcommands.items():
+        if not subcommand.hidden:
+            yield from _command(f"{path} {name}", subcommand)
+
+
+def _help(text: str) -> str:
+    """A docstring as Markdown; what follows a form feed of typer's (\\b) keeps its lines."""
+    prose, *kept = inspect.cleandoc(text).split("\b\n")
+    examples = "".join(f"\n```text\n{block.strip()}\n```\n" for block in kept)
+    return f"{prose.strip()}\n{examples}"
+
+
+def _usage(path: str, params: list[Any], context: Any) -> Iterator[str]:
+    arguments = [p for p in params if p.param_type_name == "argument"]
+    options = [p for p in params if p.param_type_name == "option"]
+    words = [path, *(_shown(a) for a in arguments), *(["[OPTIONS]"] if options else [])]
+    yield f"```text\n{' '.join(words)}\n```\n\n"
+    rows = [(_name(argument), argument.help or "") for argument in arguments]
+    rows += [option.get_help_record(context) for option in options]
+    yield "| | |\n|---|---|\n" if rows else ""
+    for names, words_about in rows:
+        yield "| `{}` | {} |\n".format(names.replace("|", "\\|"), words_about)
+    yield "\n" if rows else ""
+
+
+def _name(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
+
+
+def _shown(argument: Any) -> str:
+    many = "..." if argument.nargs == -1 else ""
+    return f"{_name(argument)}{many}" if argument.required else f"[{_name(argument)}]{many}"
+
+
 BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     "settings": settings_block,
     "annotations": annotations_block,
+    "commands": commands_block,
 }
 
 
