@@ -10,19 +10,17 @@ The per-chunk path is `Call.on_response_body`: no task, no timer, no log.
 from __future__ import annotations
 
 import asyncio
-import base64
-import os
 import time
 from typing import TYPE_CHECKING
 
+from tailrace.edge.call_id import new_call_id
 from tailrace.edge.heads import client_call_id, request_to_control, request_to_function, response_to_client
 from tailrace.edge.pool import Upstream
 from tailrace.edge.replies import error_reply
-from tailrace.edge.routes import FunctionRoute
 from tailrace.edge.stream import Stream
 from tailrace.errors import InvalidRequest, NoReplica, NotFound, ReplicaFailed, TailraceError
 from tailrace.functions.table import Function, Replica, Waiter
-from tailrace.names import DEFAULT_NAMESPACE
+from tailrace.names import DEFAULT_NAMESPACE, parse_function_name
 from tailrace.provider.contract import Address
 from tailrace.wire.heads import RequestHead, ResponseHead
 
@@ -33,11 +31,6 @@ if TYPE_CHECKING:
 HELD_BODY_BYTES = 64 * 1024
 # Names listed in a 404, so that a typing error is seen without a second request.
 NAMES_LISTED = 20
-
-
-def new_call_id() -> str:
-    """128 random bits in lower-case base32: 26 characters, fit for a URL, a header and a NATS subject."""
-    return base64.b32encode(os.urandom(16))[:26].decode().lower()
 
 
 class Call:
@@ -64,22 +57,24 @@ class Call:
         self._held_bytes = 0
         self._is_request_sent = False
         self._call_lines = b""
-        self.call_id = ""
+        self.call_id = b""
         self.request_head = b""
         self.is_over = False
 
     # The way in.
 
-    def open(self, route: FunctionRoute | None) -> None:
+    def open(self, route: tuple[bytes, bytes] | None) -> None:
         """Begin: find the function, a replica, a connection; or answer why not."""
         if route is None:
             self.request_head = request_to_control(self._head, peer=self._client.peer)
             self._connect(self._edge.control)
             return
-        self.call_id = new_call_id()
-        function = self._edge.table.get(route.name) if route.name else None
+        label, target = route
+        call_id = new_call_id()
+        self.call_id = call_id
+        function = self._edge.table.find(label)
         if function is None:
-            self._fail(self._not_found(route))
+            self._fail(self._not_found(label))
             return
         client_id = client_call_id(self._head)
         if client_id is None:
@@ -87,11 +82,10 @@ class Call:
             return
         self._function = function
         start_ns = time.time_ns()
-        call_id = self.call_id.encode()
         self._call_lines = b"X-Call-Id: %b\r\nX-Start-Time: %d" % (call_id, start_ns)
         self.request_head = request_to_function(
             self._head,
-            route.rest,
+            target,
             peer=self._client.peer,
             call_id=call_id,
             start_ns=start_ns,
@@ -106,14 +100,15 @@ class Call:
             loop = self._edge.loop
             self._queue_clock = loop.call_later(self._edge.settings.queue_timeout_s, self._queue_over)
 
-    def _not_found(self, route: FunctionRoute) -> NotFound:
-        namespace = route.name.namespace if route.name else DEFAULT_NAMESPACE
+    def _not_found(self, label: bytes) -> NotFound:
+        wanted = parse_function_name(label.decode("latin-1"))
+        namespace = wanted.namespace if wanted else DEFAULT_NAMESPACE
         names = list(self._edge.table.names(namespace))
         there = ", ".join(f"'{name}'" for name in names[:NAMES_LISTED]) or "none"
         more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
-        label = route.name.name if route.name else route.label[:64]
+        name = wanted.name if wanted else label[:64].decode("latin-1")
         return NotFound(
-            f"function '{label}' not found in namespace '{namespace}'; deployed there: {there}{more}",
+            f"function '{name}' not found in namespace '{namespace}'; deployed there: {there}{more}",
             hint="Deploy it: tailrace deploy -f stack.yaml",
         )
 
@@ -191,25 +186,27 @@ class Call:
 
     # The way out.
 
-    def on_response_head(self, head: ResponseHead) -> None:
+    def on_response_head(self, head: ResponseHead, *, has_more: bool) -> None:
         """Send the head on, framed for this client, and choose how the body will be told."""
         client = self._client
         has_body = head.has_body(self._head.method)
         is_unsized = has_body and head.content_length is None
         if not self._is_request_sent or (is_unsized and not self._head.is_http11):
             client.keep_alive = False
-        client.write(
-            response_to_client(
-                head,
-                has_body=has_body,
-                to_http11=self._head.is_http11,
-                keep_alive=client.keep_alive,
-                call=self._call_lines,
-            )
+        is_http11 = self._head.is_http11
+        first = response_to_client(
+            head,
+            has_body=has_body,
+            to_http11=is_http11,
+            keep_alive=client.keep_alive,
+            call=self._call_lines,
         )
+        if not has_more:
+            client.transport.write(first)
+            first = b""
         wished = self._function.options.dialect if self._function else None
         self._stream = Stream(
-            client.transport, head, is_chunked=is_unsized and self._head.is_http11, wished=wished
+            client.transport, head, first, is_chunked=is_unsized and is_http11, wished=wished
         )
 
     def on_response_body(self, body: bytes, whole: bytes | None) -> None:
@@ -239,7 +236,7 @@ class Call:
             return
         self._leave()
         message = "the function failed before its answer was complete"
-        if stream.fail(ReplicaFailed.code, message, self.call_id):
+        if stream.fail(ReplicaFailed.code, message, self.call_id.decode()):
             self._client.keep_alive = False
             self._client.call_over(self)
         else:
@@ -254,7 +251,7 @@ class Call:
         if not self._is_request_sent:
             self._client.keep_alive = False
             self._head.keep_alive = False
-        self._client.write(error_reply(error, self._head, self.call_id))
+        self._client.write(error_reply(error, self._head, self.call_id.decode()))
         self._client.call_over(self)
 
     def refuse_body(self, error: TailraceError) -> None:

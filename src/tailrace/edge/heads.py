@@ -7,9 +7,11 @@ import re
 from tailrace.wire.heads import HOP_BY_HOP, RequestHead, ResponseHead
 
 _CLIENT_CALL_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-# What the edge makes anew on every request, whatever the client sent.
-_OURS = frozenset((b"content-length", b"expect", b"x-call-id", b"x-start-time", b"x-forwarded-for"))
-_FORWARDED = (b"x-forwarded-host", b"x-forwarded-proto")
+# What the edge makes anew on every request to a function, whatever the client sent.
+_DROPPED = HOP_BY_HOP | {b"content-length", b"expect", b"x-call-id", b"x-start-time", b"x-forwarded-for"}
+_DROPPED_FOR_CONTROL = HOP_BY_HOP | {b"content-length", b"expect", b"x-forwarded-for"}
+_DROPPED_FROM_REPLY = HOP_BY_HOP | {b"x-call-id", b"x-start-time"}
+_USUAL_TOKENS = frozenset((b"keep-alive", b"close"))
 
 
 def client_call_id(head: RequestHead) -> bytes | None:
@@ -27,21 +29,24 @@ def request_to_function(
 
     Names with an underscore are dropped, as nginx does: WSGI cannot tell ``X_Call_Id`` from ``X-Call-Id``.
     """
+    tokens = head.connection_tokens
+    dropped = _DROPPED if tokens <= _USUAL_TOKENS else _DROPPED | tokens - {b"host"}
     lines = [b"%b %b HTTP/1.1" % (head.method, target)]
     forwarded = peer
-    present: set[bytes] = set()
+    host = proto = True
     for name, value in head.headers:
-        if name == b"x-forwarded-for":
-            forwarded = b"%b, %b" % (value, peer)
-        elif name in _OURS or name in HOP_BY_HOP or b"_" in name or name in head.connection_tokens:
+        if name in dropped or b"_" in name:
+            if name == b"x-forwarded-for":
+                forwarded = b"%b, %b" % (value, peer)
             continue
-        else:
-            if name in _FORWARDED:
-                present.add(name)
-            lines.append(b"%b: %b" % (name, value))
-    if b"x-forwarded-host" not in present:
+        lines.append(b"%b: %b" % (name, value))
+        if name == b"x-forwarded-host":
+            host = False
+        elif name == b"x-forwarded-proto":
+            proto = False
+    if host:
         lines.append(b"x-forwarded-host: " + head.host)
-    if b"x-forwarded-proto" not in present:
+    if proto:
         lines.append(b"x-forwarded-proto: http")
     if client_id:
         lines.append(b"x-client-call-id: " + client_id)
@@ -53,11 +58,7 @@ def request_to_function(
 def request_to_control(head: RequestHead, *, peer: bytes) -> bytes:
     """The request the control plane gets: as it came, with the peer's address put in by us."""
     lines = [b"%b %b HTTP/1.1" % (head.method, head.target)]
-    lines += [
-        b"%b: %b" % (name, value)
-        for name, value in head.headers
-        if name not in HOP_BY_HOP and name not in (b"content-length", b"expect", b"x-forwarded-for")
-    ]
+    lines += [b"%b: %b" % (name, value) for name, value in head.headers if name not in _DROPPED_FOR_CONTROL]
     lines += [b"x-forwarded-for: " + peer, _request_framing(head)]
     return b"\r\n".join(lines)
 
@@ -76,11 +77,11 @@ def response_to_client(
     """The response head a client gets. ``call`` is the edge's own lines for a function's answer, or empty."""
     lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
     names = set()
+    dropped = _DROPPED_FROM_REPLY if call else HOP_BY_HOP
+    without_length = head.is_chunked or head.status == 204
     for name, value in head.headers:
         lower = name.lower()
-        if lower in HOP_BY_HOP or (lower == b"content-length" and (head.is_chunked or head.status == 204)):
-            continue
-        if call and lower in (b"x-call-id", b"x-start-time"):
+        if lower in dropped or (without_length and lower == b"content-length"):
             continue
         names.add(lower)
         lines.append(b"%b: %b" % (name, value))

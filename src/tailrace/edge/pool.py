@@ -20,7 +20,8 @@ CONNECT_RETRY_S = 0.02
 class Caller(Protocol):
     """What a connection tells the call it carries. Each method may end the call."""
 
-    def on_response_head(self, head: ResponseHead) -> None: ...
+    def on_response_head(self, head: ResponseHead, *, has_more: bool) -> None:
+        """The head; ``has_more`` when body bytes follow at once."""
 
     def on_response_body(self, body: bytes, whole: bytes | None) -> None:
         """Body bytes; ``whole`` is the same as complete chunks, fit to be forwarded as it stands."""
@@ -108,7 +109,7 @@ class Upstream(asyncio.Protocol):
             self._is_reading_to_end = True
         elif has_body:
             self._left = head.content_length or 0
-        caller.on_response_head(head)
+        caller.on_response_head(head, has_more=bool(rest) and has_body)
         if self._caller is not caller:
             return
         if self._decoder is None and not self._left and not self._is_reading_to_end:

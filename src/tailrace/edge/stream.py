@@ -30,17 +30,19 @@ class Stream:
     Owns neither the transport nor its end. ``is_chunked`` False: the bytes go out as they are.
     """
 
-    __slots__ = ("_dialect", "_seen", "_tail", "_transport", "bytes_sent", "is_chunked")
+    __slots__ = ("_dialect", "_first", "_seen", "_tail", "_transport", "bytes_sent", "is_chunked")
 
     def __init__(
         self,
         transport: asyncio.Transport,
         head: ResponseHead,
+        first: bytes,
         *,
         is_chunked: bool,
         wished: DialectName | None,
     ) -> None:
         self._transport = transport
+        self._first = first  # the head to the client, when its body is about to follow: one write for both
         self.is_chunked = is_chunked
         self.bytes_sent = 0
         # Without chunks there is no room for a frame of ours: the only truth left is a cut.
@@ -59,13 +61,17 @@ class Stream:
             dialect = self._detect(body)
         if dialect in TELLING and (self._tail or not body.endswith(b"\n\n")):
             body, whole = self._hold_back(dialect, body)
-            if not body:
-                return
         self._write(body, whole)
 
     def _write(self, body: bytes, whole: bytes | None) -> None:
         self.bytes_sent += len(body)
-        if not self.is_chunked:
+        if self._first:
+            framed = (whole or b"%x\r\n%b\r\n" % (len(body), body)) if self.is_chunked and body else body
+            self._transport.write(self._first + framed)
+            self._first = b""
+        elif not body:
+            pass
+        elif not self.is_chunked:
             self._transport.write(body)
         elif whole is not None:
             self._transport.write(whole)
@@ -95,7 +101,7 @@ class Stream:
 
     def end(self) -> None:
         """The function ended its answer: what was held back is its own, then the last chunk."""
-        if self._tail:
+        if self._tail or self._first:
             self._write(self._tail, None)
             self._tail = b""
         if self.is_chunked:

@@ -116,15 +116,24 @@ class Table:
 
     def __init__(self) -> None:
         self._functions: dict[FunctionName, Function] = {}
+        self._by_label: dict[bytes, Function] = {}
+
+    def find(self, label: bytes) -> Function | None:
+        """The function a URL's ``name`` or ``name.namespace`` means, without parsing it."""
+        return self._by_label.get(label)
 
     def get(self, name: FunctionName) -> Function | None:
         return self._functions.get(name)
 
     def add(self, function: Function) -> None:
         self._functions[function.name] = function
+        for label in {str(function.name), function.name.short}:
+            self._by_label[label.encode()] = function
 
     def remove(self, name: FunctionName) -> None:
         self._functions.pop(name, None)
+        for label in {str(name), name.short}:
+            self._by_label.pop(label.encode(), None)
 
     def __iter__(self) -> Iterator[Function]:
         return iter(sorted(self._functions.values(), key=lambda f: f.name))

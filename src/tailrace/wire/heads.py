@@ -32,6 +32,8 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
+# The names that decide how a request is read.
+_FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -170,6 +172,8 @@ def _request(method: bytes, sink: _Sink, is_http11: bool) -> RequestHead:
     for raw_name, raw_value in sink.headers:
         name, value = raw_name.lower(), raw_value.strip(b" \t")
         headers.append((name, value))
+        if name not in _FRAMING:
+            continue
         if name == b"host":
             hosts.append(value)
         elif name == b"content-length":
