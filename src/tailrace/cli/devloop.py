@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tailrace.cli.logview import LogView
+from tailrace.cli.logview import LogView, piece_of
 from tailrace.cli.rollout import Outcome, Package, pack, send, wait_outcome
 from tailrace.cli.stackfile import Stack, StackFunction
+from tailrace.cli.startlines import StartLines
 from tailrace.cli.terminal import Paint
 from tailrace.cli.watch import Saves, watching
 from tailrace.client import Client
@@ -31,6 +32,15 @@ class Extras:
     secrets: Mapping[str, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Where it is told: the view, its colours, and the filter of what a starting replica writes."""
+
+    view: LogView
+    paint: Paint
+    start_lines: StartLines
+
+
 class DevLoop:
     """Deploys what changed, removes what is gone, and tells about it in the view.
 
@@ -42,16 +52,16 @@ class DevLoop:
     def __init__(
         self,
         client: Client,
-        view: LogView,
-        paint: Paint,
+        screen: Screen,
         *,
         read: Callable[[], tuple[Stack, tuple[StackFunction, ...]]],
         extras: Extras,
         limit_bytes: int,
     ) -> None:
         self._client = client
-        self._view = view
-        self._paint = paint
+        self._view = screen.view
+        self._paint = screen.paint
+        self._start_lines = screen.start_lines
         self._read = read
         self._extras = extras
         self._limit_bytes = limit_bytes
@@ -121,6 +131,7 @@ class DevLoop:
         await self._put_secrets(folder, function)
         if self._sent.get(function.name) == package.fingerprint:
             return
+        self._start_lines.begin(function.name)
         revision = await send(self._client, package)
         self._sent[function.name] = package.fingerprint
         if earlier := self._waits.pop(function.name, None):
@@ -136,6 +147,8 @@ class DevLoop:
         took_s = time.monotonic() - begin
         if outcome.is_replaced:
             return
+        for line in self._start_lines.settle(name, is_ready=outcome.is_ready):
+            self._view.show(piece_of(line))
         if outcome.is_ready:
             self._say_ready(name, took_s, outcome)
             self._known.add(name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from tailrace.cli.terminal import Paint
+from tailrace.model import LogLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,12 @@ class Piece:
     source: Hashable
     text: str
     is_platform: bool = False
+
+
+def piece_of(line: LogLine) -> Piece:
+    """A log line with its function's name in front."""
+    source = (line.instance, line.call_id, line.stream)
+    return Piece(line.function.short, source, line.text, line.instance == "tailrace")
 
 
 class LogView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -35,13 +36,22 @@ app = typer.Typer(
 )
 # In the order a person meets them.
 _VERBS = (
-    ("new", new), ("up", up), ("invoke", invoke), ("logs", logs), ("list", list), ("describe", describe),
-    ("deploy", deploy), ("remove", remove), ("serve", serve), ("login", login), ("doctor", doctor),
-    ("version", version),
-)  # fmt: skip
-for _name, _module in _VERBS:
-    app.command(_name)(_module.command)
-app.add_typer(secret.app, name="secret")
+    ("new", new, "Make a function."),
+    ("up", up, "Run a stack file here; every save is deployed."),
+    ("invoke", invoke, "Call a function, print its answer as it comes."),
+    ("logs", logs, "Print what a function wrote."),
+    ("list", list, "List the functions."),
+    ("describe", describe, "Show one function and its last error."),
+    ("deploy", deploy, "Deploy a stack file to a gateway."),
+    ("remove", remove, "Remove functions."),
+    ("serve", serve, "Run the gateway for a server."),
+    ("login", login, "Keep a gateway's password."),
+    ("doctor", doctor, "Check this machine."),
+    ("version", version, "Print the version."),
+)
+for _name, _module, _words in _VERBS:
+    app.command(_name, short_help=_words)(_module.command)
+app.add_typer(secret.app, name="secret", short_help="Create, list and remove secrets.")
 
 
 def _show_version(is_asked: bool) -> None:
@@ -68,6 +78,8 @@ def _top(
 
 def main() -> None:
     """The console script. An error of ours is message and hint on stderr, never a traceback."""
+    if sys.argv[1:] in (["version"], ["--version"]):
+        version.command()  # reading options loads 80 ms of modules; scripts that ask this give none
     try:
         app()
     except TailraceError as error:

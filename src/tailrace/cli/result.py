@@ -6,7 +6,6 @@ Data goes to stdout, words about it to stderr. Exit codes: 0 done, 1 failed, 2 t
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -62,6 +61,8 @@ def print_error(error: TailraceError) -> None:
 
 def run_async(work: Coroutine[object, object, Result]) -> Result:
     """Run a command's work; Ctrl-C ends it with exit code 130."""
+    import asyncio
+
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:

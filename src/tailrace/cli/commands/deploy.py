@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from pathlib import Path
@@ -15,6 +14,8 @@ from tailrace.cli.result import FAILED, Result, finish, print_note
 from tailrace.errors import TailraceError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from tailrace.cli.rollout import Outcome
     from tailrace.cli.stackfile import StackFunction
     from tailrace.client import Client
@@ -67,6 +68,8 @@ def _choose(option: str | None, of_stack: str) -> str | None:
 async def _deploy(
     client: Client, functions: tuple[StackFunction, ...], *, wait: bool
 ) -> list[tuple[StackFunction, Outcome]]:
+    import asyncio
+
     from tailrace.cli.rollout import Outcome, Package, pack, send, wait_outcome
     from tailrace.settings import MIB
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import resource
@@ -115,6 +114,8 @@ def check_port(settings: Settings) -> Finding:
 
 def check_gateway(gateway: str | None) -> Finding:
     """Whether the gateway that other commands would talk to answers them."""
+    import asyncio
+
     from tailrace.cli.credentials import find_authorization
     from tailrace.client import open_client
     from tailrace.gateway_url import DEFAULT_GATEWAY, parse_gateway

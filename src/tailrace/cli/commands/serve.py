@@ -44,7 +44,7 @@ def command(
 
 async def run(settings: Settings) -> None:
     """The gateway and its log, until cancelled."""
-    from tailrace.cli.logview import LogView, Piece
+    from tailrace.cli.logview import LogView, piece_of
     from tailrace.cli.terminal import paint_for
     from tailrace.gateway import open_gateway
 
@@ -56,8 +56,7 @@ async def run(settings: Settings) -> None:
         view.say("tailrace", f"listening on {gateway.url}")
         with gateway.logs.follow() as lines:
             async for line in lines:
-                source = (line.instance, line.call_id, line.stream)
-                view.show(Piece(line.function.short, source, line.text, line.instance == "tailrace"))
+                view.show(piece_of(line))
 
 
 def describe(settings: Settings) -> str:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from tailrace.cli.devloop import Extras
     from tailrace.cli.logview import LogView
     from tailrace.cli.stackfile import Stack, StackFunction
+    from tailrace.cli.startlines import StartLines
     from tailrace.functions.logs import LogStore
+    from tailrace.functions.table import Table
+    from tailrace.names import FunctionName
     from tailrace.settings import Settings
 
 
@@ -79,9 +82,11 @@ async def run(
 ) -> None:
     """Everything of `up`, until it is cancelled."""
     import asyncio
+    import functools
 
-    from tailrace.cli.devloop import DevLoop
+    from tailrace.cli.devloop import DevLoop, Screen
     from tailrace.cli.logview import LogView
+    from tailrace.cli.startlines import StartLines
     from tailrace.cli.terminal import paint_for
     from tailrace.client import open_client
     from tailrace.gateway import open_gateway
@@ -96,21 +101,31 @@ async def run(
         extras = await stack.enter_async_context(_extras(llm, view))
         authorization = f"Bearer {gateway.admin_token}" if gateway.admin_token else ""
         client = await stack.enter_async_context(open_client(gateway.url, authorization=authorization))
+        start_lines = StartLines(functools.partial(_takes_calls, gateway.table))
         loop = DevLoop(
-            client, view, paint, read=read, extras=extras, limit_bytes=settings.bundle_limit
-        )  # fmt: skip
+            client,
+            Screen(view, paint, start_lines),
+            read=read,
+            extras=extras,
+            limit_bytes=settings.bundle_limit,
+        )
         async with asyncio.TaskGroup() as group:
-            group.create_task(_show_logs(gateway.logs, view))
+            group.create_task(_show_logs(gateway.logs, view, start_lines))
             group.create_task(loop.run())
 
 
-async def _show_logs(logs: LogStore, view: LogView) -> None:
-    from tailrace.cli.logview import Piece
+async def _show_logs(logs: LogStore, view: LogView, start_lines: StartLines) -> None:
+    from tailrace.cli.logview import piece_of
 
     with logs.follow() as lines:
         async for line in lines:
-            source = (line.instance, line.call_id, line.stream)
-            view.show(Piece(line.function.short, source, line.text, line.instance == "tailrace"))
+            if start_lines.take(line):
+                view.show(piece_of(line))
+
+
+def _takes_calls(table: Table, name: FunctionName, instance: str) -> bool:
+    function = table.get(name)
+    return function is not None and any(replica.id == instance for replica in function.ready)
 
 
 @contextlib.asynccontextmanager
