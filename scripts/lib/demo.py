@@ -98,7 +98,7 @@ def _have_model(llm: str) -> None:
         _say("NOT A REAL MODEL: a mock answers with made-up text")
         return
     _say("a real language model, 127 MB the first time: tailrace llm install")
-    if subprocess.run([TAILRACE, "llm", "install"], check=False).returncode:
+    if subprocess.run([TAILRACE, "llm", "install"], stdout=sys.stderr, check=False).returncode:
         raise DemoFailed(
             "the local model cannot be had here, see above.\n"
             "hint:  with a fake that answers in its place: scripts/demo --llm mock"
