@@ -152,11 +152,8 @@ class Call:
     def _on_upstream(self, upstream: Upstream) -> None:
         self._upstream = upstream
         upstream.begin(self, self._head.method)
-        write = upstream.transport.write
-        write(self.request_head)
-        for piece in self._held:
-            write(piece)
-        self._held.clear()
+        held, self._held = self._held, []
+        self._edge.outbox.put(upstream.transport, b"".join((self.request_head, *held)))
         if self._is_request_sent:
             return
         if self._head.expects_continue:
@@ -173,7 +170,7 @@ class Call:
         if is_last:
             self._is_request_sent = True
         if self._upstream is not None:
-            self._upstream.transport.write(body)
+            self._edge.outbox.put(self._upstream.transport, body)
             return
         self._held.append(body)
         self._held_bytes += len(body)
@@ -202,11 +199,16 @@ class Call:
             call=self._call_lines,
         )
         if not has_more:
-            client.transport.write(first)
+            client.write(first)
             first = b""
         wished = self._function.options.dialect if self._function else None
         self._stream = Stream(
-            client.transport, head, first, is_chunked=is_unsized and is_http11, wished=wished
+            self._edge.outbox,
+            client.transport,
+            head,
+            first,
+            is_chunked=is_unsized and is_http11,
+            wished=wished,
         )
 
     def on_response_body(self, body: bytes, whole: bytes | None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from typing import cast
 
 from tailrace.edge.call import Call
+from tailrace.edge.outbox import Outbox
 from tailrace.edge.pool import Pool
 from tailrace.edge.replies import refusal
 from tailrace.edge.routes import route
@@ -206,12 +207,14 @@ class Client(asyncio.Protocol):
         self.resume_reading()
         if self.transport.is_closing():
             return
+        self._edge.outbox.flush()
         with contextlib.suppress(OSError, RuntimeError):
             self.transport.write_eof()
         self._timer = self._edge.loop.call_later(LINGER_S, self.transport.abort)
 
     def _close(self) -> None:
         self._is_lingering = True
+        self._edge.outbox.flush()
         self.transport.close()
         self._timer = self._edge.loop.call_later(CLOSE_S, self.transport.abort)
 
@@ -223,6 +226,7 @@ class Client(asyncio.Protocol):
         """
         self._call = None
         self._left, self._decoder = 0, None
+        self._edge.outbox.flush()
         if with_reset:
             sock = self.transport.get_extra_info("socket")
             with contextlib.suppress(OSError):
@@ -232,7 +236,8 @@ class Client(asyncio.Protocol):
     # What a call asks for.
 
     def write(self, data: bytes) -> None:
-        self.transport.write(data)
+        """Send bytes, in order with everything else that is sent on this connection."""
+        self._edge.outbox.put(self.transport, data)
 
     def pause_reading(self) -> None:
         """Stop reading the request's body. Only while it is incomplete: else its leaving goes unseen."""
@@ -257,6 +262,7 @@ class Edge:
         self.pool = Pool()
         self.clients: set[Client] = set()
         self.loop = asyncio.get_running_loop()
+        self.outbox = Outbox(self.loop)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tailrace.edge.outbox import Outbox
 from tailrace.options import DialectName
 from tailrace.wire.dialects import (
     TELLING,
@@ -30,10 +31,11 @@ class Stream:
     Owns neither the transport nor its end. ``is_chunked`` False: the bytes go out as they are.
     """
 
-    __slots__ = ("_dialect", "_first", "_seen", "_tail", "_transport", "bytes_sent", "is_chunked")
+    __slots__ = ("_dialect", "_first", "_outbox", "_seen", "_tail", "_transport", "bytes_sent", "is_chunked")
 
     def __init__(
         self,
+        outbox: Outbox,
         transport: asyncio.Transport,
         head: ResponseHead,
         first: bytes,
@@ -41,6 +43,7 @@ class Stream:
         is_chunked: bool,
         wished: DialectName | None,
     ) -> None:
+        self._outbox = outbox
         self._transport = transport
         self._first = first  # the head to the client, when its body is about to follow: one write for both
         self.is_chunked = is_chunked
@@ -67,16 +70,16 @@ class Stream:
         self.bytes_sent += len(body)
         if self._first:
             framed = (whole or b"%x\r\n%b\r\n" % (len(body), body)) if self.is_chunked and body else body
-            self._transport.write(self._first + framed)
+            self._outbox.put(self._transport, self._first + framed)
             self._first = b""
         elif not body:
             pass
         elif not self.is_chunked:
-            self._transport.write(body)
+            self._outbox.put(self._transport, body)
         elif whole is not None:
-            self._transport.write(whole)
+            self._outbox.put(self._transport, whole)
         else:
-            self._transport.writelines((b"%x\r\n" % len(body), body, b"\r\n"))
+            self._outbox.put(self._transport, b"%x\r\n%b\r\n" % (len(body), body))
 
     def _detect(self, body: bytes) -> Dialect | None:
         seen = self._seen + body
@@ -105,12 +108,12 @@ class Stream:
             self._write(self._tail, None)
             self._tail = b""
         if self.is_chunked:
-            self._transport.write(b"0\r\n\r\n")
+            self._outbox.put(self._transport, b"0\r\n\r\n")
 
     def fail(self, code: str, message: str, call_id: str) -> bool:
         """Tell the failure in the stream's dialect, dropping an unfinished event; False: it must be cut."""
         if self._dialect not in TELLING:
             return False
         self._write(failure_frames(self._dialect, code, message, call_id), None)
-        self._transport.write(b"0\r\n\r\n")
+        self._outbox.put(self._transport, b"0\r\n\r\n")
         return True
