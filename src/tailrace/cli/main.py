@@ -14,6 +14,7 @@ from tailrace.cli.commands import (
     doctor,
     invoke,
     list,
+    llm,
     login,
     logs,
     new,
@@ -51,6 +52,7 @@ _VERBS = (
 )
 for _name, _module, _words in _VERBS:
     app.command(_name, short_help=_words)(_module.command)
+app.add_typer(llm.app, name="llm", short_help="Run a small local model, or a mock.")
 app.add_typer(secret.app, name="secret", short_help="Create, list and remove secrets.")
 
 
