@@ -97,8 +97,8 @@ def _have_model(llm: str) -> None:
     if llm == "mock":
         _say("NOT A REAL MODEL: a mock answers with made-up text")
         return
-    _say("a real language model, 127 MB the first time: tailrace llm install")
-    if subprocess.run([TAILRACE, "llm", "install"], stdout=sys.stderr, check=False).returncode:
+    _say("a real language model, fetched the first time (127 MB): tailrace llm install")
+    if subprocess.run([TAILRACE, "llm", "install"], stdout=subprocess.DEVNULL, check=False).returncode:
         raise DemoFailed(
             "the local model cannot be had here, see above.\n"
             "hint:  with a fake that answers in its place: scripts/demo --llm mock"
