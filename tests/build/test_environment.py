@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tests.kit.loops import run
 
 from tailrace.build.environment import Environments, installer_env
 from tailrace.build.requirements import Requirements, parse_requirements, read_requirements
 from tailrace.errors import EnvironmentFailed, InvalidBundle
+from tests.kit.loops import run
 
 NONE = Requirements(())
 

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.kit.loops import run
 
 from tailrace.build.bundle import Bundle, pack_folder
 from tailrace.build.store import BundleStore
 from tailrace.errors import InvalidBundle, InvalidDeployment, NotFound, TooLarge
 from tailrace.state import TEMPORARY
+from tests.kit.loops import run
 
 LIMIT = 1 << 20
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scripts.lib.docs import BLOCKS, REFERENCE, pages, renewed
 
+from scripts.lib.docs import BLOCKS, REFERENCE, pages, renewed
 from tailrace.control.app import ROUTES
 from tailrace.errors import TailraceError
 

@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.kit.loops import run
-from tests.kit.process import House, open_house
 
 from tailrace.errors import EnvironmentFailed, HandlerNotLoaded, InvalidDeployment
 from tailrace.model import FunctionSpec
 from tailrace.provider.conformance import CHECKS, Behaviour, Check, Subject, run_check
+from tests.kit.loops import run
+from tests.kit.process import House, open_house
 
 REPO = Path(__file__).parent.parent.parent
 HANDLERS: dict[Behaviour, str] = {

@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.kit.loops import run
-from tests.kit.process import House, open_house
 
 from tailrace.errors import HandlerNotLoaded
 from tailrace.model import FunctionSpec
@@ -24,6 +22,8 @@ from tailrace.provider.conformance import (
     a_stubborn_replica_is_killed_after_the_grace,
     run_check,
 )
+from tests.kit.loops import run
+from tests.kit.process import House, open_house
 
 REPO = Path(__file__).parent.parent.parent
 PLAIN = "def handle(req):\n    print('heard', req)\n    return 'hello ' + req\n"
