@@ -66,14 +66,14 @@ def main() -> None:
     raise_file_limit()
     with tempfile.TemporaryDirectory(prefix="tr-bench-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # noqa: S103  # nginx's worker is another user, and the socket lies here
+        folder.chmod(0o755)  # nginx's worker is another user, and the socket lies here
         path = str(folder / "source.sock")
         with (
             python("bench.source", path),
             python("bench.edge", path) as (edge_pid, edge_port),
             nginx(folder, path) as (nginx_pids, nginx_port),
         ):
-            (folder / "source.sock").chmod(0o777)  # noqa: S103
+            (folder / "source.sock").chmod(0o777)
             edge: list[tuple[Cost, Cost]] = []
             other: list[tuple[Cost, Cost]] = []
             stream_s = CHUNKS * GAP_MS / 1000

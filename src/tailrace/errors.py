@@ -1,26 +1,26 @@
 """Everything that can go wrong, as one tree.
 
-    TailraceError
-    ├── CallerError                 whoever sent the request or typed the command can mend it
-    │   ├── InvalidRequest          400  a head, a query or a body that is not what the route expects
-    │   ├── InvalidDeployment       400  a deployment, stack file or annotation that cannot be accepted
-    │   ├── InvalidBundle           400  an uploaded handler folder that is refused
-    │   ├── NotAuthenticated        401
-    │   ├── NotAllowed              403
-    │   ├── NotFound                404  a function, secret, bundle or route that does not exist
-    │   ├── AlreadyExists           409
-    │   ├── TooLarge                413
-    │   └── UnsupportedContent      415
-    ├── FunctionError               the function's author can mend it
-    │   ├── EnvironmentFailed       502  its requirements could not be installed
-    │   ├── HandlerNotLoaded        502  its handler could not be imported
-    │   └── ReplicaFailed           502  a replica took the call and broke
-    └── PlatformError               whoever runs Tailrace can mend it
-        ├── NoReplica               503  no replica became ready before the queue clock ended
-        ├── AddressTaken            503  the listening address belongs to another process
-        ├── StateTaken              503  another gateway owns the state directory
-        ├── GatewayUnreachable      503  a client could not reach the gateway
-        └── ModelUnavailable        503  the local model cannot be installed or run on this machine
+TailraceError
+├── CallerError                 whoever sent the request or typed the command can mend it
+│   ├── InvalidRequest          400  a head, a query or a body that is not what the route expects
+│   ├── InvalidDeployment       400  a deployment, stack file or annotation that cannot be accepted
+│   ├── InvalidBundle           400  an uploaded handler folder that is refused
+│   ├── NotAuthenticated        401
+│   ├── NotAllowed              403
+│   ├── NotFound                404  a function, secret, bundle or route that does not exist
+│   ├── AlreadyExists           409
+│   ├── TooLarge                413
+│   └── UnsupportedContent      415
+├── FunctionError               the function's author can mend it
+│   ├── EnvironmentFailed       502  its requirements could not be installed
+│   ├── HandlerNotLoaded        502  its handler could not be imported
+│   └── ReplicaFailed           502  a replica took the call and broke
+└── PlatformError               whoever runs Tailrace can mend it
+    ├── NoReplica               503  no replica became ready before the queue clock ended
+    ├── AddressTaken            503  the listening address belongs to another process
+    ├── StateTaken              503  another gateway owns the state directory
+    ├── GatewayUnreachable      503  a client could not reach the gateway
+    └── ModelUnavailable        503  the local model cannot be installed or run on this machine
 """
 
 from __future__ import annotations
