@@ -113,10 +113,11 @@ class Answer:
             return
         is_first = not self._sent
         token = self._dialect.token
+        opening = self._dialect.opening() if is_first else b""
         pieces = [token(text) for text in self._ask.tokens[self._sent : due]]
         if is_first:
             self._head()
-            pieces[0] = self._dialect.opening() + pieces[0]
+            pieces[0] = opening + pieces[0]
         record, self._sent = self._record, due
         record.tokens_sent, record.last_token_at = due, time.monotonic()
         self._outlet.send_body(pieces)
