@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from scripts.lib.docs import BLOCKS, REFERENCE, pages, renewed
+from tailrace.cli.main import app
 from tailrace.control.app import ROUTES
 from tailrace.errors import TailraceError
 
@@ -72,6 +74,15 @@ def test_every_route_has_its_paragraph() -> None:
     assert documented == {
         f"{method} {route.path}" for route in ROUTES for method in (route.methods or ()) if method != "HEAD"
     }
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_that_a_page_names_exist(path: Path) -> None:
+    """`tailrace deplo` in a document would be found here."""
+    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # a group, untyped
+    code = re.findall(r"`tailrace (\w+)|^(?:\$ +)?tailrace (\w+)", path.read_text(), re.MULTILINE)
+
+    assert {first or second for first, second in code} - known == set()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
