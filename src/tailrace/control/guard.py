@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tailrace.edge.routes import is_data_plane
 from tailrace.errors import PlatformError
 from tailrace.state import write_atomically
 
@@ -112,6 +113,8 @@ class Guard:
 
     def _refuse(self, request: Request) -> Response | None:
         headers = request.headers
+        if is_data_plane(request.url.path):
+            return None
         if self._auth is None:
             why = refusal_without_auth(
                 headers.get("host", ""), headers.get("origin", ""), headers.get("sec-fetch-site", "").lower()
