@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from tailrace.build.store import BundleStore
 from tailrace.control.app import build_app
 from tailrace.control.guard import open_auth
 from tailrace.control.parts import Parts
@@ -68,8 +67,9 @@ async def open_gateway(settings: Settings, *, persistent: bool) -> AsyncIterator
         reconciler = Reconciler(table, provider, logs)
         stack.push_async_callback(reconciler.aclose)
 
-        bundles = BundleStore(state.bundles, limit_bytes=settings.bundle_limit)
-        parts = Parts(settings, table, reconciler, provider, bundles, logs, time.monotonic)
+        parts = Parts(
+            settings, table, reconciler, provider, provider.bundles, logs, provider.prune, time.monotonic
+        )
         control = state.sockets / "control.sock"
         await stack.enter_async_context(serving(build_app(parts, auth), control))
 

@@ -26,5 +26,5 @@ async def put(request: Request) -> Response:
     digest = request.path_params["digest"]
     is_new = await here.bundles.put(digest, request.stream())
     await here.bundles.tag(image, digest)
-    await here.bundles.prune([function.spec.bundle for function in here.table])
+    await here.prune([function.spec.bundle for function in here.table])
     return Response(status_code=201 if is_new else 200)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,6 +35,8 @@ class Parts:
     provider: Provider
     bundles: BundleStore
     logs: LogStore
+    # Removes bundles that nothing needs; given those that are wished for.
+    prune: Callable[[Collection[str]], Awaitable[object]]
     clock: Callable[[], float]
 
 
