@@ -61,7 +61,8 @@ class Answer:
         if not self._as_json:
             return chunk
         try:
-            return _object({"data": self._text.decode(chunk)})
+            text = self._text.decode(chunk)
+            return _object({"data": text}) if text else b""
         except UnicodeDecodeError:
             self._text.reset()
             return _object({"dataBase64": base64.b64encode(chunk).decode()})

@@ -110,7 +110,7 @@ class _Substitution:
         line = self._text.count("\n", 0, begin) + 1
         return InvalidDeployment(
             f"line {line}: {what}",
-            hint="Write ${NAME}, ${NAME:-default} or another form of docs/reference/stack.md; $$ is one '$'.",
+            hint="Write ${NAME} or ${NAME:-default}; all forms: docs/reference/stack-file.md. $$ is one '$'.",
         )
 
 

@@ -19,6 +19,15 @@ Gateway = Annotated[
         help=f"The gateway to talk to. Default: $OPENFAAS_URL, else {DEFAULT_GATEWAY}.",
     ),
 ]
+GatewayOrStack = Annotated[
+    str | None,
+    typer.Option(
+        "--gateway",
+        "-g",
+        metavar="URL",
+        help="The gateway. Default: the stack file's, else $OPENFAAS_URL, else " + DEFAULT_GATEWAY + ".",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Namespace = Annotated[
     str, typer.Option("--namespace", "-n", metavar="NS", help="Namespace. Default: openfaas-fn.")

@@ -10,6 +10,8 @@ from collections.abc import Coroutine
 
 from tailrace.cli.result import INTERRUPTED, Result
 
+# A wrapper (timeout, uv run, make) passes on the Ctrl-C that the terminal has sent to us too.
+_SAME_PRESS_S = 0.2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -28,13 +30,15 @@ def run_until_stopped(work: Coroutine[object, object, None]) -> Result:
 async def _stoppable(work: Coroutine[object, object, None]) -> Result:
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
-    is_stopping = False
+    stopping_since: float | None = None
 
     def stop() -> None:
-        nonlocal is_stopping
-        if is_stopping:
-            os._exit(INTERRUPTED)
-        is_stopping = True
+        nonlocal stopping_since
+        if stopping_since is not None:
+            if loop.time() - stopping_since > _SAME_PRESS_S:
+                os._exit(INTERRUPTED)
+            return
+        stopping_since = loop.time()
         if sys.stderr.isatty():
             sys.stderr.write("\r\nstopping\n")
         task.cancel()
@@ -44,7 +48,7 @@ async def _stoppable(work: Coroutine[object, object, None]) -> Result:
     try:
         await task
     except asyncio.CancelledError:
-        if not is_stopping:
+        if stopping_since is None:
             raise
     finally:
         for number in _SIGNALS:

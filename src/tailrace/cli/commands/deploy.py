@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailrace.cli.options import AsJson, Envsubst, Filter, Gateway, Regex, StackFile
+from tailrace.cli.options import AsJson, Envsubst, Filter, GatewayOrStack, Regex, StackFile
 from tailrace.cli.result import FAILED, Result, finish, print_note
 from tailrace.errors import TailraceError
+from tailrace.gateway_url import DEFAULT_GATEWAY
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def command(
     file: StackFile = None,
-    gateway: Gateway = None,
+    gateway: GatewayOrStack = None,
     filter: Filter = None,
     regex: Regex = None,
     envsubst: Envsubst = True,
@@ -31,8 +32,6 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Pack, upload and deploy the functions of a stack file, and wait until they answer.
-
-    The gateway is --gateway, else the stack file's provider.gateway, else $OPENFAAS_URL.
 
     \b
     Examples:
@@ -60,9 +59,12 @@ def command(
 
 
 def _choose(option: str | None, of_stack: str) -> str | None:
-    """--gateway and $OPENFAAS_URL arrive as one; a stack file's gateway beats only the variable."""
-    is_from_env = option is not None and option == os.environ.get("OPENFAAS_URL")
-    return of_stack if of_stack and (option is None or is_from_env) else option
+    """The option, the stack file's gateway unless it is only the default, the variable.
+
+    Source: contract 1.4.
+    """
+    named = "" if of_stack.rstrip("/") == DEFAULT_GATEWAY else of_stack
+    return option or named or os.environ.get("OPENFAAS_URL")
 
 
 async def _deploy(

@@ -1,0 +1,100 @@
+"""The `tailrace` command as a person runs it: a process with a home, a folder, and no surroundings."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_MAIN = "from tailrace.cli.main import main; main()"
+# An environment is built from a cache or an index; everything else answers in a second.
+LIMIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Runs commands in ``folder``; ``env`` is added to a bare environment whose HOME is the folder."""
+
+    folder: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, *args: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[str]:
+        """One command to its end."""
+        done = subprocess.run(
+            [sys.executable, "-c", _MAIN, *args],
+            cwd=self.folder, env=self._environ(env), input=stdin, capture_output=True, timeout=LIMIT_S,
+        )  # fmt: skip
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    @contextmanager
+    def start(self, *args: str, **env: str) -> Iterator[Running]:
+        """A command that goes on; it is killed at the end if it still runs."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", _MAIN, *args],
+            cwd=self.folder, env=self._environ(env), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        running = Running(process)
+        try:
+            yield running
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+    def _environ(self, more: Mapping[str, str]) -> dict[str, str]:
+        cache = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache/uv")
+        kept = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith(("UV_", "SSL_CERT_"))}
+        kept |= {k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")}
+        return {**kept, "UV_CACHE_DIR": cache, "HOME": str(self.folder), **self.env, **more}
+
+
+class Running:
+    """A command that runs; its output is read as it is waited for."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.text = ""
+
+    def wait_for(self, pattern: str, *, after: int = 0) -> re.Match[str]:
+        """Wait until the output from position ``after`` on matches; fails with the output when it ends."""
+        deadline = time.monotonic() + LIMIT_S
+        while not (found := re.compile(pattern, re.MULTILINE).search(self.text, after)):
+            more = self._read(deadline - time.monotonic())
+            assert more, f"{pattern!r} never came; the output was:\n{self.text}"
+        return found
+
+    def stop(self, number: int = signal.SIGINT) -> tuple[int, float]:
+        """Send the signal; exit code, and the seconds it took. The rest of the output is read."""
+        begin = time.monotonic()
+        self.process.send_signal(number)
+        while self._read(LIMIT_S):
+            pass
+        code = self.process.wait(LIMIT_S)
+        return code, time.monotonic() - begin
+
+    def _read(self, timeout_s: float) -> bool:
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            if not selector.select(max(0.0, timeout_s)):
+                return False
+        data = os.read(self.process.stdout.fileno(), 65536)
+        self.text += data.decode("utf-8", "replace")
+        return bool(data)
