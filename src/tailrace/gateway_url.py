@@ -36,4 +36,4 @@ def basic(user: str, password: str) -> str:
 def is_local(url: str) -> bool:
     """Whether the URL means this machine."""
     host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    return host in ("localhost", "::1", "::", "0.0.0.0") or host.startswith("127.")  # noqa: S104

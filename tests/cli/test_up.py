@@ -220,3 +220,19 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
             process.send_signal(signal.SIGINT)
 
     assert code == 130
+
+
+def test_each_starter_works_as_it_is(tmp_path: Path, state: Path) -> None:
+    """What `new` writes answers, with no requirement added."""
+    shell = Shell(tmp_path)
+    assert shell.run("new", "talk", "--lang", "python3-stream").returncode == 0
+    assert shell.run("new", "web", "--lang", "python3-flask", "--append", "stack.yaml").returncode == 0
+    assert shell.run("new", "api", "--lang", "python3-http", "--append", "stack.yaml").returncode == 0
+    with up(shell, state, "--auth") as (running, url):
+        running.wait_for(r"^tailrace +user admin, password \S+ \(shown only now\)$")
+        for name in ("web", "api"):
+            running.wait_for(rf"^{name} +ready in")
+        said = {n: shell.run("invoke", n, "-g", url, "-d", "Ada").stdout for n in ("talk", "web", "api")}
+
+    assert said["talk"].startswith("Hello, Ada! Each word")
+    assert (said["web"], said["api"]) == ("Hello, Ada!\n", "Hello, Ada!\n")

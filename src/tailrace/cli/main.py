@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -88,6 +89,9 @@ def main() -> None:
         print_error(error)
         raise SystemExit(FAILED) from None
     except ExceptionGroup as group:  # from a task group; one of ours in it is what the person needs
+        if group.subgroup(BrokenPipeError):  # the reader of our output has left: `up | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(FAILED) from None
         ours = group.subgroup(TailraceError)
         if ours is None:
             raise
