@@ -24,6 +24,9 @@ class Handle:
     def __init__(self, path: str) -> None:
         self.address = Address(path=path)
 
+    async def wait_retiring(self) -> str:
+        return ""
+
     async def wait_exit(self) -> Exit:
         return Exit(0)
 

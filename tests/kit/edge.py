@@ -29,6 +29,9 @@ class Handle:
     pid: int = 0
     import_s: float = 0.0
 
+    async def wait_retiring(self) -> str:
+        return ""
+
     async def wait_exit(self) -> Exit:
         return Exit(0)
 

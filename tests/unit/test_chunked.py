@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import h11
 import pytest
 from hypothesis import given
@@ -24,7 +26,7 @@ def test_any_body_cut_anywhere_decodes_to_itself(chunks: list[bytes], cuts: list
     """Where the reads end makes no difference, and the bytes after the end are handed back."""
     coded = encode(chunks) + b"SURPLUS"
     marks = sorted({0, len(coded), *(cut % len(coded) for cut in cuts)})
-    pieces = [coded[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    pieces = [coded[a:b] for a, b in itertools.pairwise(marks)]
 
     decoder = ChunkedDecoder()
     body, surplus = b"", b""

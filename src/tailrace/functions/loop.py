@@ -76,7 +76,7 @@ class Reconciler:
         await self._provider.forget_spec(name)
         self._table.remove(name)
         function.is_removed = True
-        function.ready = []
+        function.route()
         function.settled.set()
         function.on_change()
         self._logs.forget(name)
@@ -148,8 +148,11 @@ class Reconciler:
         try:
             replica.handle = await self._provider.start(spec, replica.id)
             self._became_ready(function, replica, began)
+            reason = await replica.handle.wait_retiring()
+            if reason:
+                self._retires(function, replica, reason)
             gone = await replica.handle.wait_exit()
-            if replica.state in ("ready", "draining"):
+            if replica.state in ("ready", "draining") and not reason:
                 self._crashed(function, replica, gone)
         except TailraceError as error:
             self._failed(function, replica, error.text)
@@ -174,6 +177,14 @@ class Reconciler:
             function.settled.set()
         function.route()
         function.on_change()
+
+    def _retires(self, function: Function, replica: Replica, reason: str) -> None:
+        """It takes no more calls: another one takes its place, its running calls may finish."""
+        self._tell(function, f"replica {replica.id} is replaced: {reason}")
+        if replica.state == "ready":
+            replica.state = "draining"
+            function.route()
+            function.on_change()
 
     def _crashed(self, function: Function, replica: Replica, gone: Exit) -> None:
         if self._clock() - replica.since >= planning.PROVEN_S:

@@ -97,12 +97,15 @@ class Function:
             self.waiting.remove(waiter)
 
     def route(self) -> None:
-        """Recompute which replicas take calls, and grant the calls that wait."""
+        """Recompute which replicas take calls, and grant the calls that wait; none once it is removed."""
+        if self.is_removed:
+            self.ready = []
+            while self.waiting:
+                self.waiting.popleft().grant(None)
+            return
         ready = [r for r in self.replicas.values() if r.state == "ready"]
         newest = [r for r in ready if r.revision == self.spec.revision]
         self.ready = newest or ready
-        while self.waiting and self.is_removed:
-            self.waiting.popleft().grant(None)
         while self.waiting and (replica := self.lease()):
             self.waiting.popleft().grant(replica)
 

@@ -47,6 +47,13 @@ class ReplicaHandle(Protocol):
     def import_s(self) -> float:
         """Seconds the handler's own import took; 0.0 where that is not known."""
 
+    async def wait_retiring(self) -> str:
+        """Wait until it takes no more calls on its own account, and why; empty once it is gone.
+
+        A replica retires when a call of it cannot be stopped. Calls that run may still finish on it.
+        May be awaited by several tasks and after the end.
+        """
+
     async def wait_exit(self) -> Exit:
         """Wait until the replica is gone. May be awaited by several tasks and after the end."""
 

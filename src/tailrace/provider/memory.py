@@ -69,10 +69,19 @@ class MemoryReplica:
         self._work: set[asyncio.Task[None]] = set()
         self._is_draining = False
         self._ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._retiring: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def listen(self) -> None:
         """Accept connections from now on."""
         self._server = await asyncio.start_unix_server(self._serve, self.address.path, limit=_HEAD_LIMIT)
+
+    async def wait_retiring(self) -> str:
+        return await asyncio.shield(self._retiring)
+
+    def retire(self, reason: str) -> None:
+        """Take no more calls, as a runtime does that cannot stop one of them."""
+        self._close_server()
+        self._retiring.set_result(reason)
 
     async def wait_exit(self) -> Exit:
         return await asyncio.shield(self._ended)
@@ -99,6 +108,8 @@ class MemoryReplica:
         for connection in self._connections:
             connection.cancel()
         self._ended.set_result(Exit(code, last_words))
+        if not self._retiring.done():
+            self._retiring.set_result("")
 
     def _close_server(self) -> None:
         if self._server is not None:

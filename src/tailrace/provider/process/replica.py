@@ -19,7 +19,7 @@ from tailrace.errors import EnvironmentFailed, HandlerNotLoaded, InvalidDeployme
 from tailrace.model import LogLine
 from tailrace.names import FunctionName
 from tailrace.provider.contract import Address, Exit, LogSink
-from tailrace.provider.process.report import Failed, LineFeed, Loaded, Log, parse_report
+from tailrace.provider.process.report import Failed, LineFeed, Loaded, Log, Retiring, parse_report
 from tailrace.state import remove_tree
 
 _LAST_WORDS_BYTES = 2048
@@ -68,6 +68,7 @@ class Replica(asyncio.SubprocessProtocol):
         self._loop = asyncio.get_running_loop()
         self._gone: asyncio.Future[int] = self._loop.create_future()
         self._verdict: asyncio.Future[Loaded | Failed] = self._loop.create_future()
+        self._retiring: asyncio.Future[str] = self._loop.create_future()
         self._feeds: list[LineFeed] = []
         self._tail = ""
         self._was_garbage_told = False
@@ -143,6 +144,9 @@ class Replica(asyncio.SubprocessProtocol):
             hint="If its import takes that long, raise TAILRACE_START_TIMEOUT_S.",
         )
 
+    async def wait_retiring(self) -> str:
+        return await asyncio.shield(self._retiring)
+
     async def wait_exit(self) -> Exit:
         assert self._end is not None, "spawn makes replicas"
         return await asyncio.shield(self._end)
@@ -213,6 +217,8 @@ class Replica(asyncio.SubprocessProtocol):
             feed.close()
         if self._transport is not None:
             self._transport.close()
+        if not self._retiring.done():
+            self._retiring.set_result("")
         await asyncio.to_thread(self._clean)
         return Exit(code, self._last_words())
 
@@ -237,6 +243,9 @@ class Replica(asyncio.SubprocessProtocol):
         report = parse_report(line)
         if isinstance(report, Log):
             self._write_log(report.text, report.stream, report.call)
+        elif isinstance(report, Retiring):
+            if not self._retiring.done():
+                self._retiring.set_result(report.reason[:1000] or "it did not say why")
         elif report is not None and not self._verdict.done():
             self._verdict.set_result(report)
         elif report is None and not self._was_garbage_told:

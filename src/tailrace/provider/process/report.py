@@ -40,7 +40,13 @@ class Log(msgspec.Struct, tag="log", tag_field="type"):
     call: str = ""
 
 
-Report = Loaded | Failed | Log
+class Retiring(msgspec.Struct, tag="retiring", tag_field="type"):
+    """It takes no more calls, because one of them cannot be stopped; it ends by itself."""
+
+    reason: str = ""
+
+
+Report = Loaded | Failed | Log | Retiring
 _DECODER: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
 
 
