@@ -115,7 +115,7 @@ class ConnectionLog:
                 future.set_result(None)
 
     async def wait_until(self, condition: Callable[[ConnectionLog], bool], *, timeout_s: float = 5.0) -> None:
-        """Return once the condition holds; it is asked after each opening, closing, first token and end.
+        """Return once the condition holds; it is asked after each opening, request, first token and closing.
 
         Raises:
             TimeoutError: it did not within `timeout_s` seconds.

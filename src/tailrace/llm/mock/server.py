@@ -202,6 +202,7 @@ class _Connection(asyncio.Protocol):
         record = RequestRecord(path, ask.model, ask.stream, time.monotonic())
         self._record = record
         self._connection.requests.append(record)
+        self._server.log.notify()
         if ask.behaviour.status:
             record.outcome = "status"
             self._fail(ask)
