@@ -19,18 +19,10 @@ from tailrace.llm.mock import ConnectionLog, start_mock
 from tests.kit.model import Mock, running_mock
 
 
-@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+@pytest.fixture(params=["asyncio", "uvloop"])
 def mock(request: pytest.FixtureRequest) -> Iterator[Mock]:
     with running_mock(is_uvloop=request.param == "uvloop") as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def fresh_log(mock: Mock) -> None:
-    """Each test reads a log of its own connections."""
-    mock.wait(lambda log: all(connection.closed_at for connection in log))
-    mock.loop.call_soon_threadsafe(mock.server.log.clear)
-    mock.wait(lambda log: not len(log))
 
 
 def body_for(knobs: str = "", *, stream: bool = True) -> bytes:
@@ -73,8 +65,10 @@ def test_tokens_come_at_the_pace_that_was_asked_for(mock: Mock) -> None:
     (request,) = log.requests
     assert request.first_token_at is not None
     assert request.last_token_at is not None
+    # Instants are kept from the request on, so a late first token makes no other late. A loaded machine
+    # may be late by some hundredths; a millisecond early is the resolution of the loop's timers.
     assert 0.099 < request.first_token_at - request.received_at < 0.2
-    assert 0.199 < request.last_token_at - request.first_token_at < 0.3
+    assert 0.299 < request.last_token_at - request.received_at < 0.4
     assert (request.tokens_sent, request.outcome) == (21, "finish")
 
 
@@ -323,7 +317,7 @@ def test_five_hundred_streams_keep_their_pace(mock: Mock) -> None:
     log = mock.wait(lambda log: log.client_closed == 500)
 
     assert all(answer.count(b'"content":') == 12 for answer in answers)  # the opening and 11 tokens
-    spans = [r.last_token_at - r.first_token_at for r in log.requests if r.last_token_at and r.first_token_at]
-    assert len(spans) == 500
-    assert 0.9 < min(spans)
-    assert max(spans) < 1.5
+    took_s = [r.last_token_at - r.received_at for r in log.requests if r.last_token_at]
+    assert len(took_s) == 500
+    assert min(took_s) > 1.19
+    assert max(took_s) < 1.7
