@@ -24,7 +24,7 @@ from bench.load import Streams, quantile, streams
 from bench.machine import cpu_s, raise_file_limit, rss_mib
 
 TOKENS, TPS = 30, 10
-FLASK = '''
+FLASK = """
 import time
 from flask import Response
 
@@ -34,7 +34,7 @@ def handle(req):
             yield f"data: token {n}\\n\\n"
             time.sleep(0.1)
     return Response(tell(), mimetype="text/event-stream")
-'''
+"""
 EXAMPLE = Path(__file__).parent.parent / "examples" / "stream-openai" / "stream-openai"
 
 
@@ -110,7 +110,9 @@ def main() -> None:
         command = [str(Path(sys.executable).parent / "tailrace"), "up", "--llm", "mock", "--port", "0"]
         command += ["-f", str(stack(folder)), "--state-dir", str(folder / "state")]
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as up:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+        ) as up:
             try:
                 port = wait_ready(up, {work.name for work in works})
                 failed = [work.name for work in works if not report(port, up.pid, work, args.count)]
