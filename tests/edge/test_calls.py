@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from tests.kit.edge import edge_before, read_request
+from tailrace.provider.contract import Address
+from tests.kit.edge import Handle, edge_before, read_request
 from tests.kit.loops import run
 
 GET = b"GET /function/fn HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -273,6 +274,31 @@ def test_a_replica_that_closes_before_its_first_byte_is_502() -> None:
     run(main())
 
 
+def test_a_replica_that_refuses_connections_did_not_take_the_call() -> None:
+    """It is dying: the call is held for the next replica, and only the queue clock ends the hold."""
+
+    async def main() -> None:
+        async with edge_before(Answering(OK), queue_timeout_s=0.3) as under_test:
+            good = under_test.address
+            replica = under_test.function.ready[0]
+            assert isinstance(replica.handle, Handle)
+            replica.handle.address = Address(path=good.path + ".gone")
+            asking = asyncio.create_task(under_test.ask(GET))
+            while not under_test.edge.clients:
+                await asyncio.sleep(0)
+            replica.handle.address = good
+            answer = await asking
+
+            replica.handle.address = Address(path=good.path + ".gone")
+            refused = await under_test.ask(GET)
+
+            assert replica.in_flight == 0
+        assert answer.endswith(b"ok")
+        assert refused.startswith(b"HTTP/1.1 503 ")
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("method", "reply"),
     [
@@ -461,5 +487,25 @@ def test_everything_that_is_no_function_goes_to_the_control_plane() -> None:
                 assert answer.startswith(b"HTTP/1.1 404 ")
 
         assert replica.requests == []
+
+    run(main())
+
+
+def test_an_upgrade_that_is_no_websocket_is_stripped_and_the_body_still_read() -> None:
+    """curl --http2 and Java offer h2c with a body; the function gets a plain request."""
+
+    async def main() -> None:
+        replica = Answering(OK)
+        async with edge_before(replica) as under_test:
+            answer = await under_test.ask(
+                b"POST /function/fn HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\n"
+                b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nContent-Length: 4\r\n\r\nbody"
+            )
+
+        head, body = replica.requests[0]
+        assert answer.endswith(b"ok")
+        assert body == b"body"
+        assert b"upgrade" not in head.lower()
+        assert b"http2-settings" not in head.lower()
 
     run(main())

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Request body bytes held while a call waits; beyond it the client is not read.
 HELD_BODY_BYTES = 64 * 1024
+# A replica that refuses a connection is usually dead, and its end is told within milliseconds.
+SEEK_AGAIN_S = 0.05
 # Names listed in a 404, so that a typing error is seen without a second request.
 NAMES_LISTED = 20
 
@@ -37,9 +39,24 @@ class Call:
     """Carries one request and its answer: the client calls ``on_request_*``, the upstream the rest."""
 
     __slots__ = (
-        "_call_lines", "_client", "_connecting", "_edge", "_function", "_head", "_held", "_held_bytes",
-        "_is_request_sent", "_queue_clock", "_replica", "_stream", "_upstream", "_waiter",
-        "call_id", "is_over", "request_head",
+        "_call_lines",
+        "_client",
+        "_connecting",
+        "_edge",
+        "_function",
+        "_head",
+        "_held",
+        "_held_bytes",
+        "_is_request_sent",
+        "_queue_clock",
+        "_replica",
+        "_retry",
+        "_stream",
+        "_upstream",
+        "_waiter",
+        "call_id",
+        "is_over",
+        "request_head",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, client: Client, head: RequestHead) -> None:
@@ -51,6 +68,7 @@ class Call:
         self._upstream: Upstream | None = None
         self._waiter: Waiter | None = None
         self._queue_clock: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._stream: Stream | None = None
         self._held: list[bytes] = []
@@ -92,13 +110,21 @@ class Call:
             client_id=client_id,
         )
         function.invocations += 1
-        replica = function.lease()
+        self._seek_replica()
+
+    def _seek_replica(self) -> None:
+        function = self._function
+        assert function is not None
+        self._retry = None
+        replica = None if function.is_removed else function.lease()
         if replica is not None:
             self._on_replica(replica)
+            return
+        self._start_queue_clock()
+        if function.is_removed:
+            self._on_replica(None)
         else:
             self._waiter = function.wait(self._on_replica)
-            loop = self._edge.loop
-            self._queue_clock = loop.call_later(self._edge.settings.queue_timeout_s, self._queue_over)
 
     def _not_found(self, label: bytes) -> NotFound:
         wanted = parse_function_name(label.decode("latin-1"))
@@ -125,7 +151,6 @@ class Call:
 
     def _on_replica(self, replica: Replica | None) -> None:
         self._waiter = None
-        self._stop_queue_clock()
         if replica is None:
             self._fail(NotFound("the function was removed while the call waited for it"))
             return
@@ -144,12 +169,23 @@ class Call:
             upstream = await self._edge.pool.connect(address)
         except OSError as error:
             self._connecting = None
-            self._fail(ReplicaFailed(f"the replica does not accept connections ({error})"))
+            self._on_no_connection(error)
             return
         self._connecting = None
         self._on_upstream(upstream)
 
+    def _on_no_connection(self, error: OSError) -> None:
+        """The replica did not take the call: it is dying or full. Seek one until the queue clock ends."""
+        if self._replica is None:
+            self._fail(ReplicaFailed(f"the control plane does not accept connections ({error})"))
+            return
+        self._replica.release()
+        self._replica = None
+        self._start_queue_clock()
+        self._retry = self._edge.loop.call_later(SEEK_AGAIN_S, self._seek_replica)
+
     def _on_upstream(self, upstream: Upstream) -> None:
+        self._stop_queue_clock()
         self._upstream = upstream
         upstream.begin(self, self._head.method)
         held, self._held = self._held, []
@@ -289,10 +325,18 @@ class Call:
             self._replica.release()
             self._replica = None
 
+    def _start_queue_clock(self) -> None:
+        if self._queue_clock is None:
+            wait_s = self._edge.settings.queue_timeout_s
+            self._queue_clock = self._edge.loop.call_later(wait_s, self._queue_over)
+
     def _stop_queue_clock(self) -> None:
         if self._queue_clock is not None:
             self._queue_clock.cancel()
             self._queue_clock = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
     # Backpressure, both ways.
 
