@@ -71,7 +71,7 @@ def stack(folder: Path) -> Path:
 
 
 def status(port: int, name: str) -> dict[str, object]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/system/function/{name}", timeout=10) as reply:  # noqa: S310
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/system/function/{name}", timeout=10) as reply:
         found: dict[str, object] = json.load(reply)
         return found
 
@@ -129,7 +129,7 @@ def report(port: int, gateway: int, work: Work, count: int) -> bool:
     assert isinstance(tailrace, dict)
     replica = int(tailrace["replicas"][0]["pid"])
     before = {pid: (cpu_s([pid]), rss_mib(pid)) for pid in (gateway, replica)}
-    peak = {pid: 0.0 for pid in before}
+    peak = dict.fromkeys(before, 0.0)
     seen, took_s = asyncio.run(_watched(port, work, count, peak))
     print(f"\n{work.name}: {count} streams at once, {work.tokens} tokens at {TPS}/s")
     print(f"  completed {seen.completed}, broken {seen.broken}, events {seen.events}, in {took_s:.1f} s")
