@@ -76,6 +76,22 @@ def test_every_route_has_its_paragraph() -> None:
     }
 
 
+def test_the_architecture_names_what_exists() -> None:
+    """Modules as `package.module` and constants in capitals are found in the code."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    source = ROOT / "src" / "tailrace"
+    code = "".join(path.read_text() for path in source.rglob("*.py"))
+    modules = re.findall(r"`((?:edge|wire|control|functions|provider|build)\.\w+)`", text)
+    constants = re.findall(r"`([A-Z]+_[A-Z_]+)`", text)
+
+    places = [source / name.replace(".", "/") for name in modules]
+
+    assert [place for place in places if not (place.is_dir() or place.with_suffix(".py").is_file())] == []
+    assert [name for name in constants if f"{name} = " not in code] == []
+    assert modules
+    assert constants
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_that_a_page_names_exist(path: Path) -> None:
     """`tailrace deplo` in a document would be found here."""

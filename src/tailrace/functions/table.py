@@ -1,7 +1,7 @@
 """The functions a gateway knows, their replicas, and the calls that wait for one.
 
 The edge asks the table on every call, so what it needs lies ready: the list of replicas that take calls.
-Only `functions.loop` changes replicas; only `edge.admit` leases and waits.
+Only `functions.loop` changes replicas; only `edge.call` leases and waits.
 """
 
 from __future__ import annotations
