@@ -143,5 +143,4 @@ async def _extras(llm: Model | None, view: LogView) -> AsyncIterator[Extras]:
 
     async with running_llm("local" if llm is Model.LOCAL else "mock", tell=tell) as endpoint:
         view.say("tailrace", f"model {endpoint.model} at {endpoint.base_url}")
-        env = {"OPENAI_BASE_URL": endpoint.base_url, "OPENAI_API_KEY": endpoint.api_key}
-        yield Extras(env, {"openai-api-key": endpoint.api_key.encode()})
+        yield Extras(endpoint.env, {"openai-api-key": endpoint.api_key.encode()})
