@@ -184,7 +184,13 @@ def test_the_installer_sees_only_what_it_needs() -> None:
     passed = {"PATH", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "https_proxy", "NO_PROXY", "UV_X", "PIP_X"}
     others = {"OPENAI_API_KEY", "VIRTUAL_ENV", "PYTHONPATH", "TAILRACE_AUTH", "LANG"}
 
-    assert passed == set(installer_env(dict.fromkeys(passed | others, "x")))
+    assert passed | {"UV_SYSTEM_CERTS"} == set(installer_env(dict.fromkeys(passed | others, "x")))
+
+
+def test_the_installer_trusts_what_the_machine_trusts_unless_told_otherwise() -> None:
+    """Behind a company's own certificate authority pip works, and so must uv."""
+    assert {"UV_SYSTEM_CERTS": "true"} == installer_env({})
+    assert {"UV_SYSTEM_CERTS": "false"} == installer_env({"UV_SYSTEM_CERTS": "false"})
 
 
 def test_ordinary_requirements_are_accepted_and_normalised() -> None:

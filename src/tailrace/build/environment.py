@@ -208,12 +208,16 @@ class Environments:
 
 
 def installer_env(source: Mapping[str, str]) -> dict[str, str]:
-    """What the installer sees of source: where things are, certificates, proxies, its own settings."""
-    return {
+    """What the installer sees of source: where things are, certificates, proxies, its own settings.
+
+    It trusts what the machine trusts, as pip does: a company's own certificate authority, for example.
+    """
+    passed = {
         key: value
         for key, value in source.items()
         if key in _PASSED or key.startswith(_PASSED_PREFIXES) or key.upper().endswith("_PROXY")
     }
+    return {"UV_SYSTEM_CERTS": "true", **passed}
 
 
 def _base_python() -> str:
