@@ -509,3 +509,25 @@ def test_an_upgrade_that_is_no_websocket_is_stripped_and_the_body_still_read() -
         assert b"http2-settings" not in head.lower()
 
     run(main())
+
+
+def test_a_client_that_reads_nothing_gets_no_second_answer() -> None:
+    """Pipelined requests wait until the first answer is read: memory stays bounded."""
+
+    async def main() -> None:
+        big = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (8 << 20) + bytes(8 << 20)
+        replica = Answering(big)
+        async with edge_before(replica) as under_test, asyncio.timeout(20):
+            reader, writer = await under_test.connect()
+            keep = GET.replace(b"Connection: close", b"X: y")
+            writer.write(keep * 20 + GET)
+            await asyncio.sleep(0.3)
+            asked = len(replica.requests)
+            answer = await reader.read(-1)
+            writer.close()
+
+        assert asked <= 2
+        assert len(answer) > 21 * (8 << 20)
+        assert len(replica.requests) == 21
+
+    run(main())

@@ -34,7 +34,7 @@ class Client(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
-        "_call", "_decoder", "_edge", "_is_lingering", "_is_paused", "_left", "_pending", "_received",
+        "_call", "_decoder", "_edge", "_is_full", "_is_lingering", "_is_paused", "_left", "_pending", "_received",
         "_timer", "keep_alive", "peer", "transport",
     )  # fmt: skip
 
@@ -45,6 +45,7 @@ class Client(asyncio.Protocol):
         self._left = 0
         self._received = 0
         self._pending = b""
+        self._is_full = False
         self._is_paused = False
         self._is_lingering = False
         self._timer: asyncio.TimerHandle | None = None
@@ -74,19 +75,23 @@ class Client(asyncio.Protocol):
             self._call.on_client_gone()
 
     def pause_writing(self) -> None:
+        self._is_full = True
         if self._call is not None:
             self._call.on_client_full()
 
     def resume_writing(self) -> None:
+        self._is_full = False
         if self._call is not None:
             self._call.on_client_drained()
+        else:
+            self._next()
 
     def data_received(self, data: bytes) -> None:
         if self._left or self._decoder is not None:
             self._read_body(data)
         elif self._is_lingering:
             pass
-        elif self._call is not None:
+        elif self._call is not None or self._is_full:
             self._keep_for_later(data)
         else:
             self._read_head(self._pending + data if self._pending else data)
@@ -179,7 +184,9 @@ class Client(asyncio.Protocol):
             self._edge.loop.call_soon(self._next)
 
     def _next(self) -> None:
-        if self._call is None and self._pending and not self.transport.is_closing():
+        # A client that has not read its last answer gets no next one: each could fill the buffer anew.
+        is_free = self._call is None and not self._is_full and not self._is_lingering
+        if is_free and self._pending and not self.transport.is_closing():
             data, self._pending = self._pending, b""
             self._read_head(data)
 
