@@ -8,7 +8,8 @@ import sys
 
 import uvloop
 
-from tailrace.edge.listener import Edge
+from tailrace.edge.listener import listen
+from tailrace.edge.plane import Edge
 from tailrace.functions.table import Function, Replica, Table
 from tailrace.model import FunctionSpec
 from tailrace.names import FunctionName
@@ -45,7 +46,7 @@ async def main(upstream: str) -> None:
     function.route()
     edge = Edge(table, load(env={}), Address(path=upstream))
     sock = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    await edge.listen(sock)
+    await listen(edge, sock)
     print(sock.getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await edge.aclose()

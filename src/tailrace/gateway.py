@@ -12,7 +12,8 @@ from tailrace.control.app import build_app
 from tailrace.control.guard import open_auth
 from tailrace.control.parts import Parts
 from tailrace.control.serve import serving
-from tailrace.edge.listener import Edge
+from tailrace.edge.listener import listen
+from tailrace.edge.plane import Edge
 from tailrace.errors import NotAllowed
 from tailrace.functions.logs import LogStore
 from tailrace.functions.loop import Reconciler
@@ -77,7 +78,7 @@ async def open_gateway(settings: Settings, *, persistent: bool) -> AsyncIterator
         stack.push_async_callback(edge.aclose)
         await reconciler.restore()
         host, port = sock.getsockname()[:2]
-        await edge.listen(sock)
+        await listen(edge, sock)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         yield Gateway(url, auth.token if auth else "", new_password, logs, table)
 

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tailrace.edge.listener import Edge
+from tailrace.edge.listener import listen
+from tailrace.edge.plane import Edge
 from tailrace.functions.table import Function, Replica, Table
 from tailrace.model import FunctionSpec
 from tailrace.names import FunctionName
@@ -114,7 +115,7 @@ async def edge_before(
         edge = Edge(table, load(flags, env={}), Address(path=str(paths[0])))
         sock = socket.create_server(("127.0.0.1", 0), backlog=256)
         port = sock.getsockname()[1]
-        await edge.listen(sock)
+        await listen(edge, sock)
         under_test = EdgeUnderTest(edge, port, function, Address(path=str(paths[1])))
         if is_ready:
             under_test.add_replica()

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tailrace.edge.call_id import new_call_id
 from tailrace.edge.heads import client_call_id, request_to_control, request_to_function, response_to_client
+from tailrace.edge.plane import Edge
 from tailrace.edge.pool import Upstream
 from tailrace.edge.replies import error_reply
 from tailrace.edge.stream import Stream
@@ -24,15 +25,32 @@ from tailrace.names import DEFAULT_NAMESPACE, parse_function_name
 from tailrace.provider.contract import Address
 from tailrace.wire.heads import RequestHead, ResponseHead
 
-if TYPE_CHECKING:
-    from tailrace.edge.listener import Client, Edge
-
 # Request body bytes held while a call waits; beyond it the client is not read.
 HELD_BODY_BYTES = 64 * 1024
 # A replica that refuses a connection is usually dead, and its end is told within milliseconds.
 SEEK_AGAIN_S = 0.05
 # Names listed in a 404, so that a typing error is seen without a second request.
 NAMES_LISTED = 20
+
+
+class Client(Protocol):
+    """What a call asks of the connection it answers on."""
+
+    peer: bytes
+    keep_alive: bool
+    transport: asyncio.Transport
+
+    def write(self, data: bytes) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def call_over(self, call: Call) -> None:
+        """The answer is written; the connection may take its next request, or close."""
+
+    def cut(self, *, with_reset: bool) -> None:
+        """End the connection so that no client can take the body for complete."""
 
 
 class Call:

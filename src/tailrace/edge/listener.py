@@ -6,18 +6,13 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Coroutine
 from typing import cast
 
 from tailrace.edge.call import Call
-from tailrace.edge.outbox import Outbox
-from tailrace.edge.pool import Pool
+from tailrace.edge.plane import Edge
 from tailrace.edge.replies import refusal
 from tailrace.edge.routes import route
 from tailrace.errors import InvalidRequest, TooLarge
-from tailrace.functions.table import Table
-from tailrace.provider.contract import Address
-from tailrace.settings import Settings
 from tailrace.wire.chunked import ChunkedDecoder, CodingViolated
 from tailrace.wire.heads import HeadRefused, RequestHead, find_head, parse_request
 
@@ -34,8 +29,8 @@ class Client(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
-        "_call", "_decoder", "_edge", "_is_full", "_is_lingering", "_is_paused", "_left", "_pending", "_received",
-        "_timer", "keep_alive", "peer", "transport",
+        "_call", "_decoder", "_edge", "_is_full", "_is_lingering", "_is_paused", "_left", "_pending",
+        "_received", "_timer", "keep_alive", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -259,38 +254,6 @@ class Client(asyncio.Protocol):
                 self.transport.resume_reading()
 
 
-class Edge:
-    """The data plane of one gateway: everything calls share, and the clients that are connected."""
-
-    def __init__(self, table: Table, settings: Settings, control: Address) -> None:
-        self.table = table
-        self.settings = settings
-        self.control = control
-        self.pool = Pool()
-        self.clients: set[Client] = set()
-        self.loop = asyncio.get_running_loop()
-        self.outbox = Outbox(self.loop)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-
-    async def listen(self, sock: socket.socket) -> None:
-        """Accept clients on a listening socket, which the edge owns from now on."""
-        self._server = await self.loop.create_server(lambda: Client(self), sock=sock, backlog=2048)
-
-    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Run work that ends with the edge at the latest."""
-        task = self.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def aclose(self) -> None:
-        """Stop accepting and cut every connection."""
-        if self._server is not None:
-            self._server.close()
-        for client in list(self.clients):
-            client.transport.abort()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.pool.close()
+async def listen(edge: Edge, sock: socket.socket) -> None:
+    """Accept clients on a listening socket, which the edge owns from now on."""
+    edge.server = await edge.loop.create_server(lambda: Client(edge), sock=sock, backlog=2048)
