@@ -131,7 +131,10 @@ def _response(app: Flask, result: object) -> Response:
 async def _send(response: Response, exchange: Exchange) -> None:
     headers = response.get_wsgi_headers(request.environ)
     body = response.response
-    if isinstance(body, AsyncIterator):
+    if request.method == "HEAD":
+        exchange.start(response.status, headers.items())
+        exchange.finish()
+    elif isinstance(body, AsyncIterator):
         exchange.start(response.status, headers.items())
         await exchange.relay(body, lambda _: _as_bytes)
         exchange.finish()

@@ -30,7 +30,6 @@ pywsgi.MAX_REQUEST_LINE = 65_536 + 1024
 # A handler that never waits lets the other greenlets, and the watcher of its client, run this often.
 FAIR_SENDS = 64
 _HEALTH = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nOK"
-_SIZES = ("content-type", "content-length", "transfer-encoding")
 _HEALTH_PATHS = ("/_/health", "/_/ready")
 
 
@@ -113,6 +112,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent has no types
             return
         self.environ["wsgi.input"] = io.BytesIO(body)
         self.environ["CONTENT_LENGTH"] = str(len(body))
+        self.environ.pop("HTTP_TRANSFER_ENCODING", None)
         self._serve(self.environ)
         self.is_busy = False
 
@@ -154,7 +154,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent has no types
 
     def _headers(self) -> Iterator[tuple[str, str]]:
         for name, value in self.headers.pairs:
-            if "_" not in name and name not in _SIZES:
+            if "_" not in name and name not in ("content-type", "content-length"):
                 yield "HTTP_" + name.upper().replace("-", "_"), value
 
     # From here on: `wsgi.Line`.

@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import h11
 
@@ -60,7 +59,11 @@ class Talk:
     def __init__(self, path: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(LIMIT_S)
-        self.socket.connect(path)
+        try:
+            self.socket.connect(path)
+        except OSError:
+            self.socket.close()
+            raise
         self._h11 = h11.Connection(h11.CLIENT)
 
     def send(
@@ -79,6 +82,19 @@ class Talk:
             out = (out or b"") + (self._h11.send(h11.Data(data=body)) or b"")
         self._h11.send(h11.EndOfMessage())
         self.socket.sendall(out or b"")
+
+    def send_raw(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send a request whose body is framed by the caller, as the headers say."""
+        lines = [
+            f"{method} {target} HTTP/1.1",
+            "Host: fn",
+            *(f"{k}: {v}" for k, v in headers.items()),
+            "",
+            "",
+        ]
+        self.socket.sendall("\r\n".join(lines).encode() + body)
+        self._h11.send(h11.Request(method=method, target=target, headers=[("Host", "fn")]))
+        self._h11.send(h11.EndOfMessage())
 
     def read_head(self) -> h11.Response:
         """The reply's head, as soon as it is there."""
@@ -215,8 +231,8 @@ class Replica:
 def boot_replica(
     source: str,
     *,
-    kind: Literal["flask", "http", "stream"] = "stream",
-    worker: Literal["greenlets", "threads"] = "greenlets",
+    kind: str = "stream",
+    worker: str = "greenlets",
     files: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
@@ -246,8 +262,8 @@ def boot_replica(
 def loaded_replica(
     source: str,
     *,
-    kind: Literal["flask", "http", "stream"] = "stream",
-    worker: Literal["greenlets", "threads"] = "greenlets",
+    kind: str = "stream",
+    worker: str = "greenlets",
     secrets: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Replica]:

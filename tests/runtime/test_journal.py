@@ -1,0 +1,91 @@
+"""What is printed: whole lines at once, each with its call."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tailrace_runtime.journal import MAX_PARTIAL_CHARS, Journal
+
+Lines = list[tuple[str, str, str]]
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return []
+
+
+@pytest.fixture
+def journal(lines: Lines) -> Journal:
+    return Journal(lambda *line: lines.append(line), "/root")
+
+
+def within(journal: Journal, call: str, act: Callable[[], object]) -> None:
+    """Act as that call, in a context of its own."""
+    contextvars.copy_context().run(lambda: (journal.begin(call), act()))
+
+
+def test_a_line_is_handed_on_when_it_ends(journal: Journal, lines: Lines) -> None:
+    """Two writes of one line are one line; several lines are several."""
+    journal.stdout.write("he")
+    assert [] == lines
+
+    journal.stdout.write("llo\nsecond\nthi")
+
+    assert [("stdout", "hello\n", ""), ("stdout", "second\n", "")] == lines
+
+
+def test_flush_hands_on_an_unfinished_line(journal: Journal, lines: Lines) -> None:
+    """``print(token, end="", flush=True)`` shows at once."""
+    print("token", end="", flush=True, file=journal.stdout)
+
+    assert [("stdout", "token", "")] == lines
+
+
+def test_lines_of_two_calls_never_mix(journal: Journal, lines: Lines) -> None:
+    """Each call has its own unfinished line and its own id."""
+    within(journal, "a", lambda: journal.stdout.write("one "))
+    within(journal, "b", lambda: journal.stdout.write("two\n"))
+    within(journal, "a", lambda: journal.stdout.write("more\n"))
+
+    assert [("stdout", "two\n", "b"), ("stdout", "one more\n", "a")] == lines
+
+
+def test_the_end_of_a_call_hands_on_what_is_left(journal: Journal, lines: Lines) -> None:
+    """No line is lost because nobody ended it."""
+    within(journal, "a", lambda: journal.stderr.write("last words"))
+
+    journal.end("a")
+
+    assert [("stderr", "last words", "a")] == lines
+
+
+def test_a_line_without_end_is_let_go(journal: Journal, lines: Lines) -> None:
+    """A progress bar does not grow in memory."""
+    journal.stdout.write("x" * (MAX_PARTIAL_CHARS + 1))
+
+    assert 1 == len(lines)
+
+
+def test_bytes_and_descriptors_work(journal: Journal, lines: Lines) -> None:
+    """Code that writes to ``sys.stdout.buffer`` or hands stdout to a subprocess keeps working."""
+    journal.stdout.buffer.write("é\n".encode())
+
+    assert [("stdout", "é\n", "")] == lines
+    assert (1, 2) == (journal.stdout.fileno(), journal.stderr.fileno())
+
+
+def test_a_traceback_begins_at_the_functions_own_code(journal: Journal) -> None:
+    """What leads into the handler is not its author's business."""
+    own = Journal(lambda *_: None, __file__)
+    try:
+        compile("def (", "x", "exec")
+    except SyntaxError as error:
+        foreign, trimmed = journal.describe(error), own.describe(error)
+
+    assert "test_journal.py" in foreign
+    assert "test_journal.py" in trimmed
+    assert sys.stdout is not journal.stdout

@@ -1,0 +1,106 @@
+"""A handler that will not stop: the replica lets the others finish and goes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kit.replica import Replica, Talk, loaded_replica
+
+pytestmark = pytest.mark.slow
+
+STUBBORN = {
+    "greenlets": """
+import time
+def handle(event, context):
+    yield "begun"
+    if event.path == "/other":
+        time.sleep(2)
+        yield "done"
+        return
+    while True:
+        try:
+            time.sleep(10)
+        except BaseException:
+            print("not me", flush=True)
+""",
+    "threads": """
+import time
+def handle(event, context):
+    yield "begun"
+    time.sleep(2 if event.path == "/other" else 60)
+    yield "done"
+""",
+    "async": """
+import asyncio
+async def handle(event, context):
+    yield "begun"
+    if event.path == "/other":
+        await asyncio.sleep(2)
+        yield "done"
+        return
+    while True:
+        try:
+            await asyncio.sleep(10)
+        except BaseException:
+            print("not me", flush=True)
+""",
+}
+
+
+def begin(replica: Replica, path: str) -> Talk:
+    talk = replica.talk()
+    talk.send("GET", path)
+    talk.read_head()
+    assert b"data: begun\n\n" == talk.read_data()
+    return talk
+
+
+@pytest.mark.parametrize("manner", ["greenlets", "threads", "async"])
+def test_a_call_that_cannot_be_stopped_retires_the_replica(manner: str) -> None:
+    """It is reported, nothing new is accepted, the other call finishes, and then the process is gone."""
+    worker = "threads" if manner == "threads" else "greenlets"
+    with loaded_replica(STUBBORN[manner], worker=worker) as replica:
+        stuck, other = begin(replica, "/"), begin(replica, "/other")
+
+        stuck.close()
+
+        replica.wait_report(lambda report: report["type"] == "retiring")
+        replica.wait_log("a call did not stop")
+        with pytest.raises(ConnectionRefusedError):
+            replica.talk()
+        assert b"data: done\n\n" == other.read_data()
+        assert b"event: end\ndata: {}\n\n" == other.read_data()
+        other.close()
+        assert 75 == replica.wait_exit()
+
+
+@pytest.mark.parametrize("manner", ["greenlets", "async"])
+def test_cleanup_runs_when_the_client_leaves(manner: str) -> None:
+    """``finally`` blocks of the handler run, and an ordinary stop is no error in the logs."""
+    source = {
+        "greenlets": """
+import time
+def handle(event, context):
+    try:
+        yield "begun"
+        time.sleep(60)
+    finally:
+        print("cleaned up")
+""",
+        "async": """
+import asyncio
+async def handle(event, context):
+    try:
+        yield "begun"
+        await asyncio.sleep(60)
+    finally:
+        print("cleaned up")
+""",
+    }[manner]
+    with loaded_replica(source) as replica:
+        talk = begin(replica, "/")
+
+        talk.close()
+
+        replica.wait_log("cleaned up")
+        assert "cleaned up\n" == replica.logs()
