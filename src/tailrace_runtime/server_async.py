@@ -47,9 +47,9 @@ class Server:
     def retire(self, stuck: Exchange) -> None:
         """Leave because a call cannot be stopped: the others may finish, within RETIRE_BOUND_S."""
         if not self.calls.is_leaving:
+            self._stop_taking()
             self._reporter.retiring(STUCK)
             self.journal.stderr.write(f"{STUCK}\n")
-            self._stop_taking()
             self.loop.call_later(RETIRE_BOUND_S, os._exit, EXIT_RETIRED)
             self.calls.when_clear(lambda: os._exit(EXIT_RETIRED))
         self.calls.give_up(stuck)

@@ -202,9 +202,9 @@ class Server(pywsgi.WSGIServer):  # type: ignore[misc]  # gevent has no types
         """Leave because a call cannot be stopped: the others may finish, within RETIRE_BOUND_S."""
         self.calls.give_up(stuck)
         if not self.calls.is_leaving:
+            self._stop_taking()
             self._reporter.retiring(STUCK)
             self.journal.stderr.write(f"{STUCK}\n")
-            self._stop_taking()
             gevent.spawn_later(RETIRE_BOUND_S, os._exit, EXIT_RETIRED)
             self.calls.when_clear(lambda: os._exit(EXIT_RETIRED))
 

@@ -85,15 +85,16 @@ async def _stream(result: object, context: StreamContext, exchange: Exchange) ->
         exchange.start(*_head(context, is_events=is_events))
         return encode
 
+    value = b""
     if isinstance(result, AsyncIterator):
         await exchange.relay(result, begin)
     elif isinstance(result, Iterator):
         raise TypeError("an async handler streams with an async generator, not with a plain one")
     elif result is not None:
-        exchange.write(begin(result)(result))
+        value = begin(result)(result)
     if not exchange.is_started:
         exchange.start(*_head(context, is_events=True))
-    exchange.finish(end)
+    exchange.finish(value + end)
 
 
 def _head(context: StreamContext, *, is_events: bool) -> tuple[str, Headers]:

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 
+# asyncio keeps its running loop per thread, and all greenlets share one.
+TWO_LOOPS = (
+    "tailrace: two calls ran asyncio.run() at once, which greenlets cannot. Write `async def handle`, "
+    "or set the annotation com.tailrace.worker: threads\n"
+)
+
+
 class ClientGone(Exception):
     """The client cannot be written to any more."""
 
@@ -155,6 +162,8 @@ def _answer_failure(error: BaseException, reply: Reply, line: Line, journal: Jou
             journal.failure(error)
         return False
     journal.failure(error)
+    if isinstance(error, RuntimeError) and "from a running event loop" in str(error):
+        journal.stderr.write(TWO_LOOPS)
     try:
         return reply.fail()
     except ClientGone:

@@ -202,6 +202,14 @@ class Replica:
             talk.send(method, target, body, headers)
             return talk.read_answer()
 
+    def refuses(self) -> bool:
+        """Whether new connections are refused."""
+        try:
+            self.talk().close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
     def cut_lifeline(self) -> None:
         """What the death of the gateway does."""
         os.close(self._lifeline)

@@ -133,8 +133,7 @@ def test_a_drain_finishes_running_calls(manner: str, worker: str) -> None:
         replica.terminate()
 
         assert idle.is_closed()
-        with pytest.raises(ConnectionRefusedError):
-            replica.talk()
+        wait_until(replica.refuses, 1)
         assert b"data: second\n\n" == talk.read_data()
         assert b"event: end\ndata: {}\n\n" == talk.read_data()
         assert talk.read_data() is None

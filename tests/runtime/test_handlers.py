@@ -204,3 +204,24 @@ def test_what_is_no_request_is_refused(manner: str, request_bytes: bytes) -> Non
             talk.socket.sendall(request_bytes)
             assert 400 == talk.read_head().status_code
         assert "ok" == replica.ask().text
+
+
+def test_two_event_loops_in_greenlets_are_explained() -> None:
+    """asyncio.run() in a sync handler works for one call at a time; the log says what works for more."""
+    source = """
+import asyncio
+async def go(req):
+    await asyncio.sleep(60 if req == "wait" else 0)
+    return "ok"
+def handle(req):
+    print("begun", flush=True)
+    return asyncio.run(go(req))
+"""
+    with loaded_replica(source, kind="flask") as replica:
+        assert "ok" == replica.ask(body=b"go").text
+        with replica.talk() as talk:
+            talk.send(body=b"wait", headers={"X-Call-Id": "waiting"})
+            replica.wait_report(lambda report: report.get("call") == "waiting")
+
+            assert 500 == replica.ask(body=b"go").status
+            replica.wait_log("com.tailrace.worker: threads")
