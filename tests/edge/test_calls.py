@@ -99,6 +99,7 @@ def test_each_chunk_leaves_when_it_exists() -> None:
         assert "x-accel-buffering: no" in head
         assert "cache-control: no-cache" in head
         assert "content-length" not in head
+        assert head.count("\r\ndate: ") == 1
 
     run(main())
 

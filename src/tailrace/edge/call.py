@@ -251,6 +251,7 @@ class Call:
             to_http11=is_http11,
             keep_alive=client.keep_alive,
             call=self._call_lines,
+            date=self._edge.date(),
         )
         if not has_more:
             client.write(first)
@@ -307,7 +308,7 @@ class Call:
         if not self._is_request_sent:
             self._client.keep_alive = False
             self._head.keep_alive = False
-        self._client.write(error_reply(error, self._head, self.call_id.decode()))
+        self._client.write(error_reply(error, self._head, self.call_id.decode(), self._edge.date()))
         self._client.call_over(self)
 
     def refuse_body(self, error: TailraceError) -> None:

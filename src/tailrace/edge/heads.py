@@ -72,9 +72,14 @@ def _request_framing(head: RequestHead) -> bytes:
 
 
 def response_to_client(
-    head: ResponseHead, *, has_body: bool, to_http11: bool, keep_alive: bool, call: bytes
+    head: ResponseHead, *, has_body: bool, to_http11: bool, keep_alive: bool, call: bytes, date: bytes
 ) -> bytes:
-    """The response head a client gets. ``call`` is the edge's own lines for a function's answer, or empty."""
+    """The response head a client gets.
+
+    Args:
+        call: The edge's own lines for a function's answer, or empty.
+        date: A Date line, for an answer that has none.
+    """
     lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
     names = set()
     dropped = _DROPPED_FROM_REPLY if call else HOP_BY_HOP
@@ -93,6 +98,8 @@ def response_to_client(
             lines.append(b"Transfer-Encoding: chunked")
     if b"cache-control" not in names and head.content_type.lower().startswith(b"text/event-stream"):
         lines.append(b"Cache-Control: no-cache")
+    if b"date" not in names:
+        lines.append(date)
     if call:
         lines.append(call)
     if not keep_alive:

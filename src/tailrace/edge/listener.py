@@ -186,7 +186,7 @@ class Client(asyncio.Protocol):
             self._read_head(data)
 
     def _refuse(self, status: int, reason: str) -> None:
-        self.write(refusal(status, reason))
+        self.write(refusal(status, reason, self._edge.date()))
         self._linger()
 
     def _refuse_body(self, status: int, reason: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
+from email.utils import formatdate
 from typing import Protocol
 
 from tailrace.edge.outbox import Outbox
@@ -35,7 +37,17 @@ class Edge:
         self.loop = asyncio.get_running_loop()
         self.outbox = Outbox(self.loop)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._date_second = 0
+        self._date = b""
         self.server: asyncio.Server | None = None
+
+    def date(self) -> bytes:
+        """A ``Date`` header line of this second. Source: RFC 9110 section 6.6.1."""
+        second = int(time.time())
+        if second != self._date_second:
+            self._date_second = second
+            self._date = b"Date: " + formatdate(second, usegmt=True).encode()
+        return self._date
 
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run work that ends with the edge at the latest."""

@@ -16,12 +16,12 @@ def phrase(status: int) -> bytes:
     return _PHRASES.get(status, b"")
 
 
-def refusal(status: int, text: str, *, call_id: str = "", is_json: bool = False, code: str = "") -> bytes:
+def refusal(status: int, text: str, date: bytes) -> bytes:
     """A whole response that closes the connection."""
-    return _reply(status, text, call_id, is_json=is_json, code=code or "refused", keep_alive=False)
+    return _reply(status, text, "", date, is_json=False, code="refused", keep_alive=False)
 
 
-def error_reply(error: TailraceError, head: RequestHead, call_id: str) -> bytes:
+def error_reply(error: TailraceError, head: RequestHead, call_id: str, date: bytes) -> bytes:
     """A whole response for an error met before the function's first byte.
 
     JSON when the request accepts ``application/json`` (what the OpenAI SDKs send, so that their exception
@@ -33,6 +33,7 @@ def error_reply(error: TailraceError, head: RequestHead, call_id: str) -> bytes:
         error.http_status,
         error.text,
         call_id,
+        date,
         is_json=accepts_json,
         code=error.code,
         keep_alive=head.keep_alive,
@@ -41,7 +42,15 @@ def error_reply(error: TailraceError, head: RequestHead, call_id: str) -> bytes:
 
 
 def _reply(
-    status: int, text: str, call_id: str, *, is_json: bool, code: str, keep_alive: bool, is_head: bool = False
+    status: int,
+    text: str,
+    call_id: str,
+    date: bytes,
+    *,
+    is_json: bool,
+    code: str,
+    keep_alive: bool,
+    is_head: bool = False,
 ) -> bytes:
     if is_json:
         error = {"code": code, "message": text, "call_id": call_id}
@@ -50,6 +59,7 @@ def _reply(
         body, kind = text.encode() + b"\n", b"text/plain; charset=utf-8"
     lines = [
         b"HTTP/1.1 %d %b" % (status, phrase(status)),
+        date,
         b"Content-Type: " + kind,
         b"Content-Length: %d" % len(body),
         b"X-OpenFaaS-Internal: tailrace",
