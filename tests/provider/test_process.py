@@ -139,7 +139,7 @@ def test_the_boot_config_is_what_the_contract_says(tmp_path: Path) -> None:
         )
         boot, cwd = json.loads(house.text(instance="f-1"))
         secret = house.state.secrets / "openfaas-fn" / "api-key"
-        root = house.provider.bundles.path(spec.bundle)
+        root = house.state.replicas / "f-1" / "root"
         assert 0 < boot.pop("report_fd")
         assert cwd == str(root)
         assert boot == {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from tailrace.provider.process.runtime import RuntimeCopy, find_runtime
 from tailrace.provider.process.secrets import SecretFiles
 from tailrace.provider.process.specs import SpecFiles
 from tailrace.settings import Settings
-from tailrace.state import State
+from tailrace.state import State, remove_tree
 
 _REPLICA_ID = re.compile(r"[a-z0-9-]{1,24}")
 _PASSED = frozenset({"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"})
@@ -71,7 +72,13 @@ class ProcessProvider:
         if not _REPLICA_ID.fullmatch(replica_id):
             raise PlatformError(f"'{replica_id}' cannot be a replica's id")
         kind = find_template(self.bundles.lang(spec.bundle)).kind
-        root, runtime, environment = await self._prepare(spec)
+        bundle, runtime, environment = await self._prepare(spec)
+        folder = self._state.replicas / replica_id
+        secrets = await asyncio.to_thread(self._find_secrets, spec)
+        env = self._replica_env(spec, environment, folder)
+        root = bundle
+        if not spec.read_only_root_filesystem:  # last, so that nothing but the spawn can fail after it
+            root = await asyncio.to_thread(_copy_for_writing, bundle, folder / "root")
         boot = Boot(
             function=str(spec.name),
             instance=replica_id,
@@ -79,10 +86,8 @@ class ProcessProvider:
             kind=kind,
             root=str(root),
             worker=read_options(spec.annotations, spec.labels).worker,
-            secrets=await asyncio.to_thread(self._find_secrets, spec),
+            secrets=secrets,
         )
-        folder = self._state.replicas / replica_id
-        env = self._replica_env(spec, environment, folder)
         launch = Launch(spec.name, environment.python, runtime, folder, env, boot)
         replica = await Replica.spawn(launch, self._log)
         self._replicas[replica_id] = replica, spec.bundle
@@ -171,6 +176,21 @@ class ProcessProvider:
 
     def _drop_ended(self) -> None:
         self._replicas = {key: entry for key, entry in self._replicas.items() if not entry[0].is_ended}
+
+
+def _copy_for_writing(bundle: Path, root: Path) -> Path:
+    """A replica's own copy of its bundle: what a handler writes there ends with it, as in a container.
+
+    The store's bundles are read-only, but not to root, and are shared by every replica of a digest.
+    """
+    try:
+        shutil.copytree(bundle, root, copy_function=shutil.copyfile)
+        for folder, _, _ in os.walk(root):
+            Path(folder).chmod(0o700)
+    except BaseException:
+        remove_tree(root)
+        raise
+    return root
 
 
 def _is_passed(key: str) -> bool:
