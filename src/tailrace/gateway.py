@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,6 +22,9 @@ from tailrace.provider.contract import Address
 from tailrace.provider.process.provider import ProcessProvider
 from tailrace.settings import Settings
 from tailrace.state import open_state
+
+# The names the control plane answers to without auth; a gateway on another one could not be deployed to.
+OPEN_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ async def open_gateway(settings: Settings, *, persistent: bool) -> AsyncIterator
         control = state.sockets / "control.sock"
         await stack.enter_async_context(serving(build_app(parts, auth), control))
 
+        stack.callback(reconciler.release_waiters)
         edge = Edge(table, settings, Address(path=str(control)))
         stack.push_async_callback(edge.aclose)
         await reconciler.restore()
@@ -89,17 +92,8 @@ def check_exposure(settings: Settings) -> None:
     Raises:
         NotAllowed: the host is not loopback and auth is off.
     """
-    if not settings.auth and not _is_loopback(settings.host):
+    if not settings.auth and settings.host not in OPEN_HOSTS:
         raise NotAllowed(
-            f"listening on {settings.host} without auth would let anybody deploy code here",
-            hint="Add --auth, or listen on 127.0.0.1.",
+            f"listening on {settings.host} without auth could let anybody deploy code here",
+            hint="Add --auth, or listen on 127.0.0.1, localhost or ::1.",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

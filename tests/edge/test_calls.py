@@ -206,7 +206,7 @@ OPENAI = b'data: {"object":"chat.completion.chunk","choices":[]}\n\n'
         (NATIVE, b"data: a\n\n", b"event: error\ndata: {"),
         (stream_head(), OPENAI, b'data: {"error":{"message":'),
         (stream_head(extra=b"x-vercel-ai-ui-message-stream: v1\r\n"), b"data: {}\n\n", b'{"type":"error"'),
-        (stream_head(b"application/x-ndjson"), b'{"a":1}\n', b'{"error":{"code":"replica_failed"'),
+        (stream_head(b"application/x-ndjson"), b'{"a":1}\n', b'{"error":{"code":"function_failed"'),
     ],
 )
 def test_a_broken_stream_ends_with_its_dialects_error_frame(head: bytes, event: bytes, frame: bytes) -> None:
@@ -234,6 +234,21 @@ def test_a_broken_stream_of_unknown_make_is_cut(kind: bytes) -> None:
             answer = await under_test.ask(GET)
 
         assert answer.endswith(chunk(b"data: Some\n\n"))
+
+    run(main())
+
+
+def test_an_http10_client_is_told_of_a_failure_too() -> None:
+    """A stock nginx asks in HTTP/1.0: the error frame needs no chunks, and ends the body."""
+
+    async def main() -> None:
+        replica = Answering(NATIVE, chunk(b"data: a\n\n"), chunk(b"data: half"), then_close=True)
+        async with edge_before(replica) as under_test:
+            answer = await under_test.ask(b"GET /function/fn HTTP/1.0\r\n\r\n")
+
+        body = answer.partition(b"\r\n\r\n")[2]
+        assert body.startswith(b"data: a\n\nevent: error\ndata: {")
+        assert body.endswith(b"event: end\ndata: {}\n\n")
 
     run(main())
 

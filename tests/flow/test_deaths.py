@@ -74,7 +74,7 @@ def test_a_replica_killed_mid_stream_ends_a_native_stream_with_an_error_event(to
             text += piece
 
     assert text.count("event: error\n") == 1
-    assert '"code":"replica_failed"' in text
+    assert '"code":"function_failed"' in text
     assert text.endswith("event: end\ndata: {}\n\n")
     with httpx.stream("GET", f"{town.url}/function/native", timeout=30) as reply:
         assert reply.status_code == 200
@@ -180,3 +180,35 @@ def test_a_removed_function_is_gone_and_its_running_stream_finishes(town: Town) 
         text += "".join(pieces)
 
     assert text.count("data:") == 10
+
+
+@pytest.mark.slow
+def test_what_a_handler_writes_beside_itself_is_its_replicas_alone(town: Town) -> None:
+    """A deployment starts from its bundle, whatever an earlier replica wrote into its folder."""
+    source = (
+        "def handle(req):\n    with open('function/notes.txt', 'a') as notes:\n        notes.write('x')\n"
+        "    return open('function/notes.txt').read()\n"
+    )
+    town.deploy("writer", source)
+    assert [httpx.get(f"{town.url}/function/writer").text for _ in range(2)] == ["x", "xx"]
+
+    town.deploy("writer", source, envVars={"AGAIN": "1"})
+
+    assert httpx.get(f"{town.url}/function/writer").text == "x"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lang", ["python3-flask", "python3-http", "python3-stream"])
+def test_a_chunked_upload_reaches_every_kind_of_handler(town: Town, lang: str) -> None:
+    """A client that does not know its body's length sends chunks; the handler gets the whole."""
+    body = {"python3-flask": "req", "python3-http": "event.body.decode()", "python3-stream": "event.body"}[
+        lang
+    ]
+    arguments = "req" if lang == "python3-flask" else "event, context"
+    name = f"echo-{lang}"
+    town.deploy(name, f"def handle({arguments}):\n    return {body}\n", lang=lang)
+
+    with httpx.Client(base_url=town.url) as http:  # the second call shows that the connection is in order
+        for _ in range(2):
+            reply = http.post(f"/function/{name}", content=iter([b"ab", b"c" * 100_000, b"d"]))
+            assert reply.text == "ab" + "c" * 100_000 + "d"

@@ -155,7 +155,7 @@ def test_a_model_that_breaks_mid_stream_breaks_the_stream_truthfully(town: Town)
     events = [json.loads(line[6:]) for line in raw.text.splitlines() if line.startswith("data: {")]
 
     assert [bool(event.get("error")) for event in events].count(True) == 1
-    assert events[-1]["error"]["code"] == "replica_failed"
+    assert events[-1]["error"]["code"] == "function_failed"
     assert "[DONE]" not in raw.text
     assert "Traceback" not in raw.text
     assert "Traceback" in town.log_text(raw.headers["x-call-id"])

@@ -9,7 +9,36 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+# What requests that are being answered may still take when the gateway stops.
+IDLE_S = 0.3
+
+
+class _Running:
+    """An ASGI application that knows how many of its requests are being answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._count = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._count += 1
+        self._is_idle.clear()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._is_idle.set()
+
+    async def wait_idle(self, timeout_s: float) -> None:
+        """Wait until no request is being answered, or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._is_idle.wait()
 
 
 class _Server(uvicorn.Server):
@@ -25,8 +54,9 @@ async def serving(app: ASGIApp, path: Path) -> AsyncIterator[None]:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.bind(str(path))
     sock.listen(1024)
+    running = _Running(app)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1,
+        running, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1,
         server_header=False, timeout_keep_alive=3600,
     )  # fmt: skip
     server = _Server(config)
@@ -35,6 +65,7 @@ async def serving(app: ASGIApp, path: Path) -> AsyncIterator[None]:
         yield
     finally:
         server.should_exit = server.force_exit = True
+        await running.wait_idle(IDLE_S)
         await task
         sock.close()
         path.unlink(missing_ok=True)  # noqa: ASYNC240  # microseconds, at the very end

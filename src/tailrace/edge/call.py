@@ -19,7 +19,7 @@ from tailrace.edge.plane import Edge
 from tailrace.edge.pool import Upstream
 from tailrace.edge.replies import error_reply
 from tailrace.edge.stream import Stream
-from tailrace.errors import InvalidRequest, NoReplica, NotFound, ReplicaFailed, TailraceError
+from tailrace.errors import FunctionError, InvalidRequest, NoReplica, NotFound, ReplicaFailed, TailraceError
 from tailrace.functions.table import Function, Replica, Waiter
 from tailrace.names import DEFAULT_NAMESPACE, parse_function_name
 from tailrace.provider.contract import Address
@@ -293,7 +293,7 @@ class Call:
             return
         self._leave()
         message = "the function failed before its answer was complete"
-        if stream.fail(ReplicaFailed.code, message, self.call_id.decode()):
+        if stream.fail(FunctionError.code, message, self.call_id.decode()):
             self._client.keep_alive = False
             self._client.call_over(self)
         else:

@@ -29,8 +29,8 @@ class Client(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
-        "_call", "_decoder", "_edge", "_is_full", "_is_lingering", "_is_paused", "_left", "_pending",
-        "_received", "_timer", "keep_alive", "peer", "transport",
+        "_body_limit", "_call", "_decoder", "_edge", "_is_full", "_is_lingering", "_is_paused", "_left",
+        "_pending", "_received", "_timer", "keep_alive", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -39,6 +39,7 @@ class Client(asyncio.Protocol):
         self._decoder: ChunkedDecoder | None = None
         self._left = 0
         self._received = 0
+        self._body_limit = 0
         self._pending = b""
         self._is_full = False
         self._is_paused = False
@@ -109,10 +110,14 @@ class Client(asyncio.Protocol):
         self._begin(head, data[length:])
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
-        limit = self._edge.settings.body_limit
+        found = route(head.target)
+        settings = self._edge.settings
+        # The control plane bounds its own bodies; a bundle may be larger than what functions take.
+        limit = settings.body_limit if found else max(settings.body_limit, settings.bundle_limit)
         if head.content_length is not None and head.content_length > limit:
             self._refuse(413, f"the request body is larger than the limit of {limit} bytes (body_limit)")
             return
+        self._body_limit = limit
         self.keep_alive = head.keep_alive
         call = self._call = Call(self._edge, self, head)
         self._received = 0
@@ -121,7 +126,7 @@ class Client(asyncio.Protocol):
             self._decoder = ChunkedDecoder()
         elif not self._left:
             call.on_no_request_body()
-        call.open(route(head.target))
+        call.open(found)
         if not rest or self.transport.is_closing():
             return
         if self._call is None and not self._is_lingering:  # answered already: the rest is the next request
@@ -146,10 +151,8 @@ class Client(asyncio.Protocol):
             if is_last:
                 self._decoder = None
             self._received += len(body)
-            if self._received > self._edge.settings.body_limit:
-                self._refuse_body(
-                    413, f"the request body is larger than {self._edge.settings.body_limit} bytes"
-                )
+            if self._received > self._body_limit:
+                self._refuse_body(413, f"the request body is larger than {self._body_limit} bytes")
                 return
         if call is not None and not call.is_over:
             call.on_request_body(body, is_last=is_last)

@@ -48,9 +48,9 @@ class Stream:
         self._first = first  # the head to the client, when its body is about to follow: one write for both
         self.is_chunked = is_chunked
         self.bytes_sent = 0
-        # Without chunks there is no room for a frame of ours: the only truth left is a cut.
+        # A sized body has no room for a frame of ours: the only truth left is a cut.
         self._dialect: Dialect | None = Dialect.PLAIN
-        if is_chunked:
+        if head.content_length is None:
             found = dialect_of_head(head)
             # The annotation speaks of the function's streams, not of its plain answers.
             self._dialect = Dialect(wished) if wished and found is not Dialect.PLAIN else found
@@ -115,5 +115,6 @@ class Stream:
         if self._dialect not in TELLING:
             return False
         self._write(failure_frames(self._dialect, code, message, call_id), None)
-        self._outbox.put(self._transport, b"0\r\n\r\n")
+        if self.is_chunked:
+            self._outbox.put(self._transport, b"0\r\n\r\n")
         return True

@@ -81,6 +81,11 @@ class Reconciler:
         function.on_change()
         self._logs.forget(name)
 
+    def release_waiters(self) -> None:
+        """Let go of everybody who waits for a deployment to be decided: the gateway stops."""
+        for function in self._table:
+            function.settled.set()
+
     async def aclose(self) -> None:
         """Stop caring: ends every task. The replicas are the provider's to stop."""
         for task in self._tasks:
@@ -102,6 +107,7 @@ class Reconciler:
         function.spec = spec
         function.failures, function.retry_at, function.last_error = 0, 0.0, ""
         if not is_answered:
+            function.settled.set()  # who waits for the revision before this one need not
             function.settled = asyncio.Event()
         function.on_change()
         return function
