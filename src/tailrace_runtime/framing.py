@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 LAST_CHUNK = b"0\r\n\r\n"
-FAULT_BODY = b"the function failed\n"
+FAULT_BODY = b"the function failed; its logs say why, under this answer's X-Call-Id\n"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 # The connection is the server's, not the handler's: these are decided here.
 _NOT_THE_HANDLERS = frozenset(("connection", "keep-alive", "transfer-encoding", "upgrade"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace_runtime.framing import fault_reply, response_head, status_line
+from tailrace_runtime.framing import FAULT_BODY, fault_reply, response_head, status_line
 
 
 def head(line: str, *headers: tuple[str, str], method: str = "GET", length: int | None = None) -> bytes:
@@ -86,7 +86,7 @@ def test_a_failure_is_told_without_its_reason() -> None:
 
     assert got.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert b"X-Tailrace-Fault: function\r\n" in got
-    assert got.endswith(b"\r\n\r\nthe function failed\n")
+    assert got.endswith(b"\r\n\r\n" + FAULT_BODY)
 
 
 def test_an_unknown_status_has_a_line_too() -> None:

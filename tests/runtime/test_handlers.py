@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tailrace_runtime.framing import FAULT_BODY
 from tests.kit.replica import Replica, loaded_replica
 
 pytestmark = pytest.mark.slow
@@ -125,9 +126,9 @@ def test_flask_answers_head_without_a_body(flask: Replica) -> None:
         ("/tuple", 201, "made"),
         ("/dict", 200, '{"got":"x"}\n'),
         ("/empty", 204, ""),
-        ("/fail", 500, "the function failed\n"),
-        ("/fail-early", 500, "the function failed\n"),
-        ("/none", 500, "the function failed\n"),
+        ("/fail", 500, FAULT_BODY.decode()),
+        ("/fail-early", 500, FAULT_BODY.decode()),
+        ("/none", 500, FAULT_BODY.decode()),
     ],
 )
 def test_flask_returns_what_flask_takes(flask: Replica, target: str, status: int, body: str) -> None:

@@ -292,7 +292,7 @@ class Call:
             self._fail(ReplicaFailed(f"a replica took the call and failed before it answered: {why}"))
             return
         self._leave()
-        message = "the function failed before its answer was complete"
+        message = "the function failed before its answer was complete; its logs say why"
         if stream.fail(FunctionError.code, message, self.call_id.decode()):
             self._client.keep_alive = False
             self._client.call_over(self)
