@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tailrace.model import FunctionSpec, LogLine
 from tailrace.names import FunctionName
@@ -12,8 +12,7 @@ from tailrace.names import FunctionName
 LogSink = Callable[[LogLine], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):  # the pool's key on every call: a tuple hashes in C
     """Where a replica listens: a unix socket's ``path``, or ``host`` and ``port`` when path is empty."""
 
     path: str = ""
