@@ -88,8 +88,8 @@ def _choice(option: Option, annotations: Mapping[str, str]) -> str:
 
 
 def _replicas(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= MAX_REPLICAS:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > MAX_REPLICAS:
         raise InvalidDeployment(
-            f"label 'com.openfaas.scale.min: {text}' is not a whole number from 0 to {MAX_REPLICAS}"
+            f"label 'com.openfaas.scale.min: {text[:40]}' is not a whole number from 0 to {MAX_REPLICAS}"
         )
     return max(1, int(text))  # scale to zero is the autoscaler's, which does not exist yet

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from tailrace.provider.contract import Address
+from tailrace.wire.chunked import ChunkedDecoder
 from tests.kit.edge import Handle, edge_before, read_request
 from tests.kit.loops import run
 
@@ -346,7 +347,8 @@ def test_surplus_bytes_after_an_answer_are_never_forwarded() -> None:
         async with edge_before(replica) as under_test:
             answer = await under_test.ask(GET.replace(b"Connection: close", b"X: y") + GET)
 
-        assert answer.count(b"\r\n\r\nok") == 2
+        assert answer.endswith(b"\r\n\r\nok"), "one answer, then both connections end"
+        assert answer.count(b"HTTP/1.1 200 ") == 1
         assert b"evil" not in answer
 
     run(main())
@@ -545,5 +547,89 @@ def test_a_client_that_reads_nothing_gets_no_second_answer() -> None:
         assert asked <= 2
         assert len(answer) > 21 * (8 << 20)
         assert len(replica.requests) == 21
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\n\r\n"])
+@pytest.mark.parametrize("before", [b"", b": OPENROUTER PROCESSING\n\n"])
+def test_a_failure_never_lands_inside_an_event(end: bytes, before: bytes) -> None:
+    """However the first events are cut, the error frame stands between events or the body is cut."""
+    chunk_of = OPENAI[:-2]
+    stream = before + chunk_of + end + chunk_of + end
+
+    async def main() -> None:
+        for cut in range(1, len(stream)):
+            pieces = [chunk(stream[:cut]), chunk(stream[cut:] + b'data: {"half')]
+            replica = Answering(stream_head(), *pieces, then_close=True)
+            async with edge_before(replica) as under_test:
+                answer = await under_test.ask(GET)
+            body = _decoded(answer)
+            told = body.find(b'data: {"error"')
+            assert told > 0, "the dialect was known from the first event on"
+            assert body[:told] == stream, cut
+            assert body[told:].count(b"data:") == 1
+
+    run(main())
+
+
+def _decoded(answer: bytes) -> bytes:
+    decoder = ChunkedDecoder()
+    body = decoder.feed(answer.partition(b"\r\n\r\n")[2])
+    assert decoder.is_done
+    return body
+
+
+def test_a_client_that_ends_its_side_and_reads_nothing_is_let_go() -> None:
+    """Its answer waits a bounded time, then the connection is cut."""
+
+    async def main() -> None:
+        big = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (8 << 20) + bytes(8 << 20)
+        async with edge_before(Answering(big)) as under_test, asyncio.timeout(10):
+            _, writer = await under_test.connect()
+            writer.write(GET)
+            while not under_test.function.ready[0].in_flight:
+                await asyncio.sleep(0)
+            writer.transport.pause_reading()
+            writer.write_eof()
+            while under_test.edge.clients:
+                await asyncio.sleep(0.01)
+            assert under_test.function.ready[0].in_flight == 0
+            writer.close()
+
+    run(main())
+
+
+def test_interim_answers_are_dropped_and_bounded() -> None:
+    """A few 1xx are legal; a flood ends the connection with 502, without a fault in the loop."""
+
+    async def main() -> None:
+        interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+        async with edge_before(Answering(interim * 3 + OK)) as under_test:
+            assert (await under_test.ask(GET)).startswith(b"HTTP/1.1 200 ")
+        async with edge_before(Answering(interim * 5000 + OK)) as under_test:
+            assert (await under_test.ask(GET)).startswith(b"HTTP/1.1 502 ")
+
+    run(main())
+
+
+def test_a_client_cannot_speak_for_the_platform() -> None:
+    """Its own call id is passed on under another name, checked; every forwarded address survives."""
+
+    async def main() -> None:
+        replica = Answering(OK)
+        async with edge_before(replica) as under_test:
+            await under_test.ask(
+                b"GET /function/fn HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Call-Id: mine\r\n"
+                b"X-Client-Call-Id: forged\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n\r\n"
+            )
+            refused = await under_test.ask(GET.replace(b"close", b"close\r\nX-Call-Id: no spaces"))
+
+        head = replica.requests[0][0].decode().lower()
+        assert "x-client-call-id: mine\r\n" in head
+        assert "forged" not in head
+        assert "x-call-id: mine" not in head.replace("x-client-call-id", "")
+        assert "x-forwarded-for: 1.1.1.1, 2.2.2.2, 127.0.0.1\r\n" in head
+        assert refused.startswith(b"HTTP/1.1 400 ")
 
     run(main())

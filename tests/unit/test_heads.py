@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace.wire.heads import HEAD_LIMIT, HeadRefused, find_head, parse_request
+from tailrace.wire.heads import HEAD_LIMIT, HeadReader, HeadRefused, parse_request, parse_response
 
 
 def refuse(head: bytes) -> int:
-    """The status a head is refused with; 0 when it is accepted."""
+    """The status a head is refused with; 0 when it is accepted or not complete."""
     try:
-        length = find_head(head)
-        if not length:
-            return 0
-        parse_request(head[:length])
+        found = HeadReader().feed(head)
+        if found is not None:
+            parse_request(found[0])
     except HeadRefused as refused:
         return refused.status
     return 0
@@ -60,6 +59,7 @@ def refuse(head: bytes) -> int:
         (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"GET / RTSP/1.0\r\nHost: a\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
         (b"PRI * HTTP/2.0\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 300 + b"\r\n", 431),
@@ -75,5 +75,37 @@ def test_a_head_that_is_not_complete_is_waited_for() -> None:
     """Every proper prefix of a head is neither accepted nor refused."""
     head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
-    assert [find_head(head[:n]) for n in range(len(head))] == [0] * len(head)
-    assert find_head(head + b"rest") == len(head)
+    assert [HeadReader().feed(head[:n]) for n in range(len(head))] == [None] * len(head)
+    assert HeadReader().feed(head + b"rest") == (head, b"rest")
+
+
+def test_a_head_is_the_same_however_it_is_cut() -> None:
+    """Byte by byte and in any two pieces it is cut out whole, and what follows is handed back."""
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    for cut in range(1, len(head)):
+        reader = HeadReader()
+        assert reader.feed(head[:cut]) is None
+        assert reader.feed(head[cut:] + b"rest") == (head, b"rest")
+    reader = HeadReader()
+    found = [reader.feed(bytes([byte])) for byte in head * 2]
+    assert [one for one in found if one] == [(head, b"")] * 2
+    with pytest.raises(HeadRefused):
+        [reader.feed(piece) for piece in (b"GET / HTTP/1.1\r", b"\nHost: a", b"\n")]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"RTSP/1.0 200 OK\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        b"HTTP/0.9 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 O\x00K\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ],
+)
+def test_a_replicas_head_that_cannot_be_relayed_is_refused(head: bytes) -> None:
+    """What it says about its own body must be plain, or nobody can tell where it ends."""
+    with pytest.raises(HeadRefused):
+        parse_response(head)

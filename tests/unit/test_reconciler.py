@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -175,5 +176,26 @@ def test_calls_that_wait_are_granted_in_order(count: int) -> None:
 
             assert order == list(range(count))
             assert function.ready[0].in_flight == count
+
+    run(main())
+
+
+def test_deploys_and_removes_at_once_leave_one_truth() -> None:
+    """What is saved, what is wished and what runs agree, in whatever order the calls were served."""
+
+    async def main() -> None:
+        async with reconciling() as (reconciler, provider, table):
+            for turn in range(20):
+                work = [reconciler.deploy(replace(SPEC, env={"N": f"{turn}{n}"})) for n in range(6)]
+                removes = [reconciler.remove(SPEC.name) for _ in range(4)]
+                mixed = [job for pair in itertools.zip_longest(work, removes) for job in pair if job]
+                await asyncio.gather(*mixed, return_exceptions=True)
+
+            function = table.get(SPEC.name)
+            saved = provider.specs.get(SPEC.name)
+            assert (function.spec if function else None) == saved
+            if function is not None:
+                await reconciler.remove(SPEC.name)
+            await until(lambda: all(replica.has_ended for replica in provider.replicas.values()))
 
     run(main())

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace.control.parts import Parts, json_reply, namespace_of, parts, read_json
-from tailrace.errors import AlreadyExists, InvalidDeployment, InvalidRequest, NotFound
+from tailrace.errors import InvalidDeployment, InvalidRequest, NotFound
 from tailrace.functions.plan import PROVEN_S
 from tailrace.functions.table import Function
 from tailrace.model import FunctionSpec, Resources
@@ -25,31 +25,26 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 async def post(request: Request) -> Response:
     """Deploy a function that is not there yet."""
-    deployment = await read_json(request, openfaas.FunctionDeployment)
-    name = check_function_name(deployment.service, deployment.namespace)
-    if parts(request).table.get(name) is not None:
-        raise AlreadyExists(f"function '{name.short}' is deployed already", hint="Update it with PUT.")
-    return await _deploy(request, deployment)
+    return await _deploy(request, is_there=False)
 
 
 async def put(request: Request) -> Response:
     """Update a function. 404 when it is not there: faas-cli then sends POST."""
+    return await _deploy(request, is_there=True)
+
+
+async def _deploy(request: Request, *, is_there: bool) -> Response:
     deployment = await read_json(request, openfaas.FunctionDeployment)
-    name = check_function_name(deployment.service, deployment.namespace)
-    if parts(request).table.get(name) is None:
-        raise NotFound(f"function '{name.short}' is not deployed")
-    return await _deploy(request, deployment)
-
-
-async def _deploy(request: Request, deployment: openfaas.FunctionDeployment) -> Response:
     here = parts(request)
-    spec = await _spec_of(here, deployment)
-    await here.reconciler.deploy(spec)
+    name = check_function_name(deployment.service, deployment.namespace)
+    if is_there and here.table.get(name) is None:  # before the rest is looked at: faas-cli counts on the 404
+        raise NotFound(f"function '{name.short}' is not deployed")
+    spec = await _spec_of(here, name, deployment)
+    await here.reconciler.deploy(spec, is_there=is_there)
     return Response(status_code=202, headers={"X-Tailrace-Revision": spec.revision})
 
 
-async def _spec_of(here: Parts, deployment: openfaas.FunctionDeployment) -> FunctionSpec:
-    name = check_function_name(deployment.service, deployment.namespace)
+async def _spec_of(here: Parts, name: FunctionName, deployment: openfaas.FunctionDeployment) -> FunctionSpec:
     if not deployment.image:
         raise InvalidDeployment("validation failed: image: is required")
     env = deployment.env_vars or {}

@@ -68,7 +68,7 @@ async def read_json(request: Request, kind: type[T]) -> T:
             raise TooLarge(f"the request's JSON is longer than {JSON_LIMIT} bytes")
     try:
         return msgspec.json.decode(bytes(body), type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"failed to unmarshal request: {error}") from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -66,5 +65,5 @@ def _value(secret: openfaas.Secret) -> bytes:
         return secret.value.encode()
     try:
         return base64.b64decode(secret.raw_value, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one; so is a character that is not ASCII
         raise InvalidRequest(f"rawValue of secret '{secret.name}' is not base64") from None

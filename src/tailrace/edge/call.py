@@ -271,10 +271,12 @@ class Call:
         assert self._stream is not None
         self._stream.send(body, whole)
 
-    def on_response_end(self) -> None:
+    def on_response_end(self, *, is_exact: bool) -> None:
         """The function ended its answer itself."""
         assert self._stream is not None
         self._stream.end()
+        if not is_exact:
+            self._client.keep_alive = False
         upstream = self._upstream
         self._leave()
         if upstream is not None:

@@ -8,7 +8,14 @@ from tailrace.wire.heads import HOP_BY_HOP, RequestHead, ResponseHead
 
 _CLIENT_CALL_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 # What the edge makes anew on every request to a function, whatever the client sent.
-_DROPPED = HOP_BY_HOP | {b"content-length", b"expect", b"x-call-id", b"x-start-time", b"x-forwarded-for"}
+_DROPPED = HOP_BY_HOP | {
+    b"content-length",
+    b"expect",
+    b"x-call-id",
+    b"x-client-call-id",
+    b"x-start-time",
+    b"x-forwarded-for",
+}
 _DROPPED_FOR_CONTROL = HOP_BY_HOP | {b"content-length", b"expect", b"x-forwarded-for"}
 _DROPPED_FROM_REPLY = HOP_BY_HOP | {b"x-call-id", b"x-start-time"}
 _USUAL_TOKENS = frozenset((b"keep-alive", b"close"))
@@ -32,12 +39,12 @@ def request_to_function(
     tokens = head.connection_tokens
     dropped = _DROPPED if tokens <= _USUAL_TOKENS else _DROPPED | tokens - {b"host"}
     lines = [b"%b %b HTTP/1.1" % (head.method, target)]
-    forwarded = peer
+    forwarded: list[bytes] = []
     host = proto = True
     for name, value in head.headers:
         if name in dropped or b"_" in name:
             if name == b"x-forwarded-for":
-                forwarded = b"%b, %b" % (value, peer)
+                forwarded.append(value)
             continue
         lines.append(b"%b: %b" % (name, value))
         if name == b"x-forwarded-host":
@@ -50,7 +57,11 @@ def request_to_function(
         lines.append(b"x-forwarded-proto: http")
     if client_id:
         lines.append(b"x-client-call-id: " + client_id)
-    lines.append(b"x-forwarded-for: %b\r\nx-call-id: %b\r\nx-start-time: %d" % (forwarded, call_id, start_ns))
+    forwarded.append(peer)
+    lines.append(
+        b"x-forwarded-for: %b\r\nx-call-id: %b\r\nx-start-time: %d"
+        % (b", ".join(forwarded), call_id, start_ns)
+    )
     lines.append(_request_framing(head))
     return b"\r\n".join(lines)
 
@@ -83,6 +94,8 @@ def response_to_client(
     lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
     names = set()
     dropped = _DROPPED_FROM_REPLY if call else HOP_BY_HOP
+    if not head.connection_tokens <= _USUAL_TOKENS:
+        dropped |= head.connection_tokens
     without_length = head.is_chunked or head.status == 204
     for name, value in head.headers:
         lower = name.lower()

@@ -14,7 +14,7 @@ from tailrace.edge.replies import refusal
 from tailrace.edge.routes import route
 from tailrace.errors import InvalidRequest, TooLarge
 from tailrace.wire.chunked import ChunkedDecoder, CodingViolated
-from tailrace.wire.heads import HeadRefused, RequestHead, find_head, parse_request
+from tailrace.wire.heads import HeadReader, HeadRefused, RequestHead, parse_request
 
 # A client may send its next requests early; more than this unread is abuse, and the connection ends.
 PIPELINED_BYTES = 64 * 1024
@@ -29,8 +29,8 @@ class Client(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
-        "_body_limit", "_call", "_decoder", "_edge", "_is_full", "_is_lingering", "_is_paused", "_left",
-        "_pending", "_received", "_timer", "keep_alive", "peer", "transport",
+        "_body_limit", "_call", "_decoder", "_edge", "_heads", "_is_full", "_is_lingering", "_is_paused",
+        "_left", "_pending", "_received", "_timer", "keep_alive", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -40,7 +40,8 @@ class Client(asyncio.Protocol):
         self._left = 0
         self._received = 0
         self._body_limit = 0
-        self._pending = b""
+        self._heads = HeadReader()
+        self._pending = bytearray()
         self._is_full = False
         self._is_paused = False
         self._is_lingering = False
@@ -66,9 +67,12 @@ class Client(asyncio.Protocol):
             call.on_client_gone()
 
     def eof_received(self) -> None:
-        """A client that ends its side has left; asyncio closes the transport after this."""
+        """A client that ends its side has left; what it did not read yet waits a bounded time."""
         if self._call is not None:
-            self._call.on_client_gone()
+            self._drop_call()
+            self.transport.abort()
+        else:
+            self._close()
 
     def pause_writing(self) -> None:
         self._is_full = True
@@ -90,7 +94,7 @@ class Client(asyncio.Protocol):
         elif self._call is not None or self._is_full:
             self._keep_for_later(data)
         else:
-            self._read_head(self._pending + data if self._pending else data)
+            self._read_head(data)
 
     # Reading a request.
 
@@ -98,16 +102,14 @@ class Client(asyncio.Protocol):
         if data.startswith(b"\r\n"):  # an empty line after the last request. Source: RFC 9112 2.2
             data = data[2:]
         try:
-            length = find_head(data)
-            if not length:
-                self._pending = data
+            found = self._heads.feed(data)
+            if found is None:
                 return
-            self._pending = b""
-            head = parse_request(data[:length])
+            head = parse_request(found[0])
         except HeadRefused as refused:
             self._refuse(refused.status, refused.reason)
             return
-        self._begin(head, data[length:])
+        self._begin(head, found[1])
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
         found = route(head.target)
@@ -130,7 +132,7 @@ class Client(asyncio.Protocol):
         if not rest or self.transport.is_closing():
             return
         if self._call is None and not self._is_lingering:  # answered already: the rest is the next request
-            self._pending = rest
+            self._pending += rest
             self._edge.loop.call_soon(self._next)
         else:
             self.data_received(rest)
@@ -185,7 +187,8 @@ class Client(asyncio.Protocol):
         # A client that has not read its last answer gets no next one: each could fill the buffer anew.
         is_free = self._call is None and not self._is_full and not self._is_lingering
         if is_free and self._pending and not self.transport.is_closing():
-            data, self._pending = self._pending, b""
+            data = bytes(self._pending)
+            self._pending.clear()
             self._read_head(data)
 
     def _refuse(self, status: int, reason: str) -> None:
@@ -207,7 +210,8 @@ class Client(asyncio.Protocol):
 
     def _linger(self) -> None:
         """End our side, and read what is still on its way for a bounded time."""
-        self._left, self._decoder, self._pending = 0, None, b""
+        self._left, self._decoder = 0, None
+        self._pending.clear()
         self._is_lingering = True
         self.resume_reading()
         if self.transport.is_closing():

@@ -8,10 +8,12 @@ from typing import Protocol, cast
 
 from tailrace.provider.contract import Address
 from tailrace.wire.chunked import ChunkedDecoder, CodingViolated
-from tailrace.wire.heads import HeadRefused, ResponseHead, find_head, parse_response
+from tailrace.wire.heads import HeadReader, HeadRefused, ResponseHead, parse_response
 
 # Idle connections kept per replica; a burst beyond it pays for its own connects.
 IDLE_LIMIT = 256
+# Interim answers (1xx) read and dropped before one answer.
+INTERIM_LIMIT = 16
 # A full listen backlog answers EAGAIN on a unix socket; the replica drains it within this time or is stuck.
 CONNECT_TRIES = 50
 CONNECT_RETRY_S = 0.02
@@ -26,7 +28,8 @@ class Caller(Protocol):
     def on_response_body(self, body: bytes, whole: bytes | None) -> None:
         """Body bytes; ``whole`` is the same as complete chunks, fit to be forwarded as it stands."""
 
-    def on_response_end(self) -> None: ...
+    def on_response_end(self, *, is_exact: bool) -> None:
+        """The answer is complete; ``is_exact`` False: the replica said more than its length."""
 
     def on_upstream_lost(self, why: str) -> None: ...
 
@@ -39,8 +42,18 @@ class Upstream(asyncio.Protocol):
     """One connection to a replica. Carries one call at a time."""
 
     __slots__ = (
-        "_buffer", "_caller", "_decoder", "_head", "_is_reading_to_end", "_left", "_method",
-        "address", "is_fresh", "on_lost", "transport",
+        "_caller",
+        "_decoder",
+        "_head",
+        "_heads",
+        "_interim",
+        "_is_reading_to_end",
+        "_left",
+        "_method",
+        "address",
+        "is_fresh",
+        "on_lost",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, address: Address, on_lost: Callable[[Upstream], None]) -> None:
@@ -52,7 +65,8 @@ class Upstream(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._buffer = b""
+        self._heads = HeadReader()
+        self._interim = 0
         self._head: ResponseHead | None = None
         self._decoder: ChunkedDecoder | None = None
         self._left = 0
@@ -82,23 +96,21 @@ class Upstream(asyncio.Protocol):
             self._read_body(caller, data)
 
     def _read_head(self, caller: Caller, data: bytes) -> None:
-        self._buffer = data = self._buffer + data if self._buffer else data
         try:
-            length = find_head(data)
-            if not length:
-                return
-            head = parse_response(data[:length])
+            while (found := self._heads.feed(data)) is not None:
+                head, data = parse_response(found[0]), found[1]
+                if head.status >= 200:
+                    self._begin_body(caller, head, data)
+                    return
+                self._interim += 1
+                if head.status == 101:
+                    raise HeadRefused(502, "the function answered 101 to a request that asked for no upgrade")
+                if self._interim > INTERIM_LIMIT:
+                    raise HeadRefused(502, f"more than {INTERIM_LIMIT} interim answers")
+                if not data:
+                    return
         except HeadRefused as refused:
             self._lose(refused.reason)
-            return
-        self._buffer = b""
-        if head.status == 101:
-            self._lose("the function answered 101 to a request that asked for no upgrade")
-        elif head.status < 200:
-            if length < len(data):
-                self._read_head(caller, data[length:])
-        else:
-            self._begin_body(caller, head, data[length:])
 
     def _begin_body(self, caller: Caller, head: ResponseHead, rest: bytes) -> None:
         self._head = head
@@ -146,7 +158,7 @@ class Upstream(asyncio.Protocol):
         if has_surplus or not head.keep_alive or self._is_reading_to_end:
             self._caller = None
             self.transport.abort()
-        caller.on_response_end()
+        caller.on_response_end(is_exact=not has_surplus)
 
     def leave(self) -> bool:
         """The call is over and its request fully sent; whether the connection can carry another."""
@@ -167,7 +179,7 @@ class Upstream(asyncio.Protocol):
         if caller is None:
             return
         if self._is_reading_to_end and error is None:
-            caller.on_response_end()
+            caller.on_response_end(is_exact=True)
         else:
             caller.on_upstream_lost("the replica closed the connection" if error is None else str(error))
 

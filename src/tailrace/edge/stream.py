@@ -55,15 +55,14 @@ class Stream:
             # The annotation speaks of the function's streams, not of its plain answers.
             self._dialect = Dialect(wished) if wished and found is not Dialect.PLAIN else found
         self._seen = b""  # the first event as far as it came, while the dialect is not known
-        self._tail = b""  # an unfinished event, held back until it is whole
+        self._tail = bytearray()  # an unfinished event, held back until it is whole
 
     def send(self, body: bytes, whole: bytes | None) -> None:
         """Forward a piece now, except for the beginning of an event that is not finished."""
-        dialect = self._dialect
-        if dialect is None:
-            dialect = self._detect(body)
-        if dialect in TELLING and (self._tail or not body.endswith(b"\n\n")):
-            body, whole = self._hold_back(dialect, body)
+        if self._dialect is None:
+            body, whole = self._detect(body, whole)
+        elif self._dialect in TELLING and (self._tail or not body.endswith(b"\n\n")):
+            body, whole = self._hold_back(body)
         self._write(body, whole)
 
     def _write(self, body: bytes, whole: bytes | None) -> None:
@@ -81,32 +80,40 @@ class Stream:
         else:
             self._outbox.put(self._transport, b"%x\r\n%b\r\n" % (len(body), body))
 
-    def _detect(self, body: bytes) -> Dialect | None:
+    def _detect(self, body: bytes, whole: bytes | None) -> tuple[bytes, bytes | None]:
+        """Look for the first event in what has come so far; what of body may be sent."""
         seen = self._seen + body
-        if whole_events(None, seen):
-            self._seen = b""
-            self._dialect = dialect_of_event(seen)
-        elif len(seen) > UNFINISHED_LIMIT:
-            self._seen = b""
+        complete = whole_events(None, seen)
+        self._dialect = dialect_of_event(seen[:complete]) if complete else None
+        if self._dialect is None and len(seen) - complete > UNFINISHED_LIMIT:
             self._dialect = Dialect.PASSTHROUGH
-        else:
-            self._seen = seen
-        return self._dialect
+        self._seen = seen[complete:] if self._dialect is None else b""
+        unfinished = len(seen) - complete
+        if self._dialect not in TELLING or not unfinished:
+            return body, whole
+        # All before body was sent while nobody knew; the first event ends in body, so the rest lies in it.
+        self._tail = bytearray(body[len(body) - unfinished :])
+        return body[: len(body) - unfinished], None
 
-    def _hold_back(self, dialect: Dialect | None, body: bytes) -> tuple[bytes, bytes | None]:
-        data = self._tail + body
-        whole = whole_events(dialect, data)
-        if len(data) - whole > UNFINISHED_LIMIT:
+    def _hold_back(self, body: bytes) -> tuple[bytes, bytes | None]:
+        tail = self._tail
+        overlap = bytes(tail[-3:])  # an event's end may be cut anywhere
+        complete = whole_events(self._dialect, overlap + body) - len(overlap)
+        if complete <= 0:
+            tail += body
+            if len(tail) <= UNFINISHED_LIMIT:
+                return b"", None
             self._dialect = Dialect.PASSTHROUGH
-            whole = len(data)
-        self._tail = data[whole:]
-        return data[:whole], None
+            complete, body = len(tail), b""
+        sent = bytes(tail) + body[:complete]
+        self._tail = bytearray(body[complete:])
+        return sent, None
 
     def end(self) -> None:
         """The function ended its answer: what was held back is its own, then the last chunk."""
         if self._tail or self._first:
-            self._write(self._tail, None)
-            self._tail = b""
+            self._write(bytes(self._tail), None)
+            self._tail.clear()
         if self.is_chunked:
             self._outbox.put(self._transport, b"0\r\n\r\n")
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
-from tailrace.errors import NotFound, TailraceError
+from tailrace.errors import AlreadyExists, NotFound, TailraceError
 from tailrace.functions import plan as planning
 from tailrace.functions.logs import LogStore
 from tailrace.functions.table import Function, Replica, Table
@@ -40,6 +40,8 @@ class Reconciler:
         self._logs = logs
         self._clock = clock
         self._numbers = itertools.count(1)
+        # Held from a look at the table to its change: what is saved and what is wished never part.
+        self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -51,18 +53,29 @@ class Reconciler:
             except TailraceError as error:
                 logger.error("deployment %s is not restored: %s", spec.name, error.message)
 
-    async def deploy(self, spec: FunctionSpec) -> Function:
+    async def deploy(self, spec: FunctionSpec, *, is_there: bool | None = None) -> Function:
         """Wish for this spec, saved first. Returns at once; `Function.settled` tells when it is decided.
 
+        Args:
+            is_there: True: only as an update; False: only as a new function; None: either.
         Raises:
             InvalidDeployment: an annotation or label is refused.
+            NotFound: an update of a function that is not deployed.
+            AlreadyExists: a new function of a name that is.
         """
         read_options(spec.annotations, spec.labels)
-        known = self._table.get(spec.name)
-        if known is not None:
-            spec = replace(spec, created_at=known.spec.created_at)
-        await self._provider.save_spec(spec)
-        return self._wish(spec)
+        async with self._changing:
+            known = self._table.get(spec.name)
+            if known is None and is_there is True:
+                raise NotFound(f"function '{spec.name.short}' is not deployed")
+            if known is not None and is_there is False:
+                raise AlreadyExists(
+                    f"function '{spec.name.short}' is deployed already", hint="Update it with PUT."
+                )
+            if known is not None:
+                spec = replace(spec, created_at=known.spec.created_at)
+            await self._provider.save_spec(spec)
+            return self._wish(spec)
 
     async def remove(self, name: FunctionName) -> None:
         """Take the wish back. Calls that run finish; calls that wait are answered 404.
@@ -70,16 +83,16 @@ class Reconciler:
         Raises:
             NotFound: no such function.
         """
-        function = self._table.get(name)
-        if function is None:
-            raise NotFound(f"function '{name.name}' is not deployed in namespace '{name.namespace}'")
-        await self._provider.forget_spec(name)
-        self._table.remove(name)
-        function.is_removed = True
-        function.route()
-        function.settled.set()
-        function.on_change()
-        self._logs.forget(name)
+        async with self._changing:
+            function = self._table.get(name)
+            if function is None:
+                raise NotFound(f"function '{name.name}' is not deployed in namespace '{name.namespace}'")
+            await self._provider.forget_spec(name)
+            self._table.remove(name)
+            function.is_removed = True
+            function.route()
+            function.settled.set()
+            function.on_change()
 
     def release_waiters(self) -> None:
         """Let go of everybody who waits for a deployment to be decided: the gateway stops."""
@@ -128,6 +141,8 @@ class Reconciler:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await changed.wait()
+        if self._table.get(function.name) is None:  # and not deployed anew meanwhile
+            self._logs.forget(function.name)
 
     def _act(self, function: Function, action: planning.Start | planning.Drain | planning.Stop) -> None:
         if isinstance(action, planning.Start):

@@ -75,6 +75,11 @@ class MemoryReplica:
         """Accept connections from now on."""
         self._server = await asyncio.start_unix_server(self._serve, self.address.path, limit=_HEAD_LIMIT)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._ended.done()
+
     async def wait_retiring(self) -> str:
         return await asyncio.shield(self._retiring)
 

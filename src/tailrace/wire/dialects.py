@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 
 from tailrace.wire.heads import ResponseHead
 
@@ -36,7 +37,9 @@ _NDJSON_TYPES = (
 _OPENAI_MARKS = (b'"object":"chat.completion.chunk"', b'"object": "chat.completion.chunk"')
 
 
-_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+# LF LF, CRLF CRLF and mixtures of them, CR CR.
+_EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
+_DATA = re.compile(rb"(?:^|[\r\n])data(?::|[\r\n])")
 
 
 def dialect_of_head(head: ResponseHead) -> Dialect | None:
@@ -53,8 +56,10 @@ def dialect_of_head(head: ResponseHead) -> Dialect | None:
     return None
 
 
-def dialect_of_event(first_event: bytes) -> Dialect:
-    """The dialect of an event stream, by its first complete event."""
+def dialect_of_event(first_event: bytes) -> Dialect | None:
+    """The dialect of an event stream, by its first complete event; None for a comment or a control frame."""
+    if not _DATA.search(first_event):
+        return None
     if any(mark in first_event for mark in _OPENAI_MARKS):
         return Dialect.OPENAI
     return Dialect.PASSTHROUGH

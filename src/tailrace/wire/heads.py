@@ -34,9 +34,11 @@ HOP_BY_HOP = frozenset(
 )
 # The names that decide how a request is read.
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
+_RESPONSE_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"content-type"))
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
-_BARE_LF = re.compile(rb"(?<!\r)\n")
+# What a reason phrase may hold. Source: RFC 9112 section 4.
+_REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
 class HeadRefused(Exception):
@@ -79,6 +81,7 @@ class ResponseHead:
     is_chunked: bool
     keep_alive: bool
     content_type: bytes
+    connection_tokens: frozenset[bytes]
 
     def has_body(self, method: bytes) -> bool:
         """Whether a body follows. Source: RFC 9112 section 6.3."""
@@ -116,20 +119,43 @@ class _Sink:
         self.complete = True
 
 
-def find_head(buffer: bytes | bytearray) -> int:
-    """Length of the head at the start of buffer, its empty line included; 0 when it is not there yet.
+class HeadReader:
+    """Cuts heads out of what a connection gives, looking at each byte once.
 
-    Raises:
-        HeadRefused: it can never become one (a bare LF, or longer than `HEAD_LIMIT`).
+    A head that trickles in costs no more than one that comes whole.
     """
-    end = buffer.find(b"\r\n\r\n", 0, HEAD_LIMIT)
-    if end >= 0:
-        return end + 4
-    if len(buffer) >= HEAD_LIMIT:
-        raise HeadRefused(431, f"the request's head is longer than {HEAD_LIMIT} bytes")
-    if _BARE_LF.search(buffer):
-        raise HeadRefused(400, "a line of the head ends in a bare LF; expected CRLF")
-    return 0
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """The head, its empty line included, and what follows it; None while it is not complete.
+
+        Raises:
+            HeadRefused: it can never become one (a bare LF, or longer than `HEAD_LIMIT`).
+        """
+        held = self._held
+        if not held:
+            end = data.find(b"\r\n\r\n", 0, HEAD_LIMIT)
+            if end >= 0:
+                return data[: end + 4], data[end + 4 :]
+        seen = len(held)
+        held += data
+        end = held.find(b"\r\n\r\n", max(0, seen - 3), HEAD_LIMIT)
+        if end >= 0:
+            whole = bytes(held)
+            held.clear()
+            return whole[: end + 4], whole[end + 4 :]
+        if len(held) >= HEAD_LIMIT:
+            raise HeadRefused(431, f"the head is longer than {HEAD_LIMIT} bytes")
+        at = held.find(b"\n", seen)
+        while at >= 0:
+            if at == 0 or held[at - 1] != 0x0D:
+                raise HeadRefused(400, "a line of the head ends in a bare LF; expected CRLF")
+            at = held.find(b"\n", at + 1)
+        return None
 
 
 def parse_request(head: bytes) -> RequestHead:
@@ -139,8 +165,10 @@ def parse_request(head: bytes) -> RequestHead:
         HeadRefused: 400 malformed or ambiguous, 405 a method that is not served, 431 too many headers,
             505 a version that is not HTTP/1.0 or HTTP/1.1.
     """
-    if head.count(b" ", 0, head.find(b"\r\n")) != 2:  # llhttp skips repeated spaces
-        raise HeadRefused(400, "malformed request: a request line is METHOD SP target SP version")
+    line_end = head.find(b"\r\n")
+    # llhttp skips repeated spaces, and reads RTSP and ICE too.
+    if head.count(b" ", 0, line_end) != 2 or head[line_end - 9 : line_end - 3] != b" HTTP/":
+        raise HeadRefused(400, "malformed request: a request line is METHOD SP target SP HTTP/version")
     sink = _Sink()
     parser = httptools.HttpRequestParser(sink)
     try:
@@ -253,21 +281,29 @@ def parse_response(head: bytes) -> ResponseHead:
         raise HeadRefused(502, f"malformed response: {error}") from None
     if not sink.complete:
         raise HeadRefused(502, "malformed response: the head is not complete")
-    is_http11 = parser.get_http_version() == "1.1"
+    version = parser.get_http_version()
+    if not head.startswith(b"HTTP/1.") or not _REASON.fullmatch(sink.reason):
+        raise HeadRefused(502, "malformed response: expected HTTP/1.1 or HTTP/1.0 and a printable reason")
+    is_http11 = version == "1.1"
     length: int | None = None
-    chunked = False
+    codings: list[bytes] = []
     content_type = b""
     tokens: frozenset[bytes] = frozenset()
     for raw_name, value in sink.headers:
         name = raw_name.lower()
+        if name not in _RESPONSE_FRAMING:
+            continue
         if name == b"content-length":
             length = _content_length(value.strip(b" \t"))
         elif name == b"transfer-encoding":
-            chunked = value.strip(b" \t").lower() == b"chunked"
+            codings.append(value.strip(b" \t").lower())
         elif name == b"connection":
             tokens |= _tokens(value)
         elif name == b"content-type":
             content_type = value
+    if codings and codings != [b"chunked"]:
+        raise HeadRefused(502, "the only Transfer-Encoding relayed is a single 'chunked'")
+    chunked = bool(codings)
     keep_alive = b"close" not in tokens if is_http11 else b"keep-alive" in tokens
     return ResponseHead(
         parser.get_status_code(),
@@ -278,4 +314,5 @@ def parse_response(head: bytes) -> ResponseHead:
         chunked,
         keep_alive,
         content_type,
+        tokens,
     )
