@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import cast
 
 import pytest
 
@@ -590,7 +591,7 @@ def test_a_client_that_ends_its_side_and_reads_nothing_is_let_go() -> None:
             writer.write(GET)
             while not under_test.function.ready[0].in_flight:
                 await asyncio.sleep(0)
-            writer.transport.pause_reading()
+            cast("asyncio.Transport", writer.transport).pause_reading()
             writer.write_eof()
             while under_test.edge.clients:
                 await asyncio.sleep(0.01)
