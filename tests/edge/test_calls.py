@@ -634,3 +634,31 @@ def test_a_client_cannot_speak_for_the_platform() -> None:
         assert refused.startswith(b"HTTP/1.1 400 ")
 
     run(main())
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_a_client_that_leaves_while_its_upload_is_held_back_is_seen(is_ready: bool) -> None:
+    """Queued, or before a replica that does not read: its place and its slot come back."""
+
+    async def main() -> None:
+        async def replica(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            del writer
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(20)
+
+        async with edge_before(replica, is_ready=is_ready) as under_test:
+            _, writer = await under_test.connect()
+            writer.write(b"POST /function/fn HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n")
+            writer.write(bytes(8 << 20))
+            await asyncio.sleep(0.3)
+            assert under_test.edge.clients
+            writer.transport.abort()
+            async with asyncio.timeout(3):
+                while under_test.edge.clients:
+                    await asyncio.sleep(0.01)
+
+            assert not under_test.function.waiting
+            assert all(replica.in_flight == 0 for replica in under_test.function.ready)
+            under_test.stop_replicas()
+
+    run(main())

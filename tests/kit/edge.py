@@ -49,7 +49,7 @@ class EdgeUnderTest:
     port: int
     function: Function
     address: Address
-    connections: list[asyncio.StreamWriter] = field(default_factory=list)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def add_replica(self) -> Replica:
         """Make a replica ready, as the reconcile loop does."""
@@ -58,6 +58,11 @@ class EdgeUnderTest:
         self.function.replicas["r-1"] = replica
         self.function.route()
         return replica
+
+    def stop_replicas(self) -> None:
+        """End the replicas' scripts, which may be waiting for nothing."""
+        for task in self.tasks:
+            task.cancel()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -96,8 +101,11 @@ async def edge_before(
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontrol")
 
     async def replica(serve: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await serve(reader, writer)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await serve(reader, writer)
+        except asyncio.CancelledError:
+            writer.transport.abort()
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
@@ -116,7 +124,7 @@ async def edge_before(
         sock = socket.create_server(("127.0.0.1", 0), backlog=256)
         port = sock.getsockname()[1]
         await listen(edge, sock)
-        under_test = EdgeUnderTest(edge, port, function, Address(path=str(paths[1])))
+        under_test = EdgeUnderTest(edge, port, function, Address(path=str(paths[1])), tasks)
         if is_ready:
             under_test.add_replica()
         try:
@@ -125,7 +133,7 @@ async def edge_before(
             await edge.aclose()
             for server in servers:
                 server.close()
-            await asyncio.wait_for(asyncio.gather(*tasks), 10)
+            await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import struct
 from typing import cast
@@ -21,6 +22,9 @@ PIPELINED_BYTES = 64 * 1024
 # After an answer that came before the request's end, the rest is read and dropped for this long, so that
 # the client sees the answer instead of a reset. Source: RFC 9112 section 9.6.
 LINGER_S = 2.0
+# How often a client that is not read, because its upload is held back, is asked whether it is still there.
+LOOK_S = 0.5
+_GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 # A connection that is being closed but whose client does not read is aborted after this.
 CLOSE_S = 5.0
 
@@ -30,7 +34,7 @@ class Client(asyncio.Protocol):
 
     __slots__ = (
         "_body_limit", "_call", "_decoder", "_edge", "_heads", "_is_full", "_is_lingering", "_is_paused",
-        "_left", "_pending", "_received", "_timer", "keep_alive", "peer", "transport",
+        "_left", "_pending", "_received", "_timer", "_watch", "keep_alive", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -46,6 +50,7 @@ class Client(asyncio.Protocol):
         self._is_paused = False
         self._is_lingering = False
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self.keep_alive = True
         self.peer = b""
         self.transport: asyncio.Transport
@@ -62,6 +67,7 @@ class Client(asyncio.Protocol):
         self._edge.clients.discard(self)
         if self._timer is not None:
             self._timer.cancel()
+        self._stop_watch()
         call, self._call = self._call, None
         if call is not None:
             call.on_client_gone()
@@ -253,12 +259,33 @@ class Client(asyncio.Protocol):
         if not self._is_paused and (self._left or self._decoder is not None):
             self._is_paused = True
             self.transport.pause_reading()
+            self._watch = self._edge.loop.call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        if _is_gone(self.transport.get_extra_info("socket")):
+            self._drop_call()
+            self.transport.abort()
+        else:
+            self._watch = self._edge.loop.call_later(LOOK_S, self._look)
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     def resume_reading(self) -> None:
         if self._is_paused:
             self._is_paused = False
+            self._stop_watch()
             if not self.transport.is_closing():
                 self.transport.resume_reading()
+
+
+def _is_gone(sock: socket.socket) -> bool:
+    """Whether the peer ended its side or the connection broke, seen past bytes that are not read."""
+    poller = select.poll()
+    poller.register(sock.fileno(), _GONE)
+    return bool(poller.poll(0))
 
 
 async def listen(edge: Edge, sock: socket.socket) -> None:
