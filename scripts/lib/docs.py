@@ -28,7 +28,15 @@ def settings_block() -> Iterator[str]:
         unit = f" {row.unit}" if row.unit else ""
         yield f"### `{row.name}`\n\n"
         yield f"{row.sentence}\n\n"
-        yield f"Environment `{row.env}`, flag `{row.flag}`. Default: `{_default(row)}`{unit}.\n\n"
+        commands = " and ".join(f"`tailrace {name}`" for name in commands_with(row.flag))
+        yield f"Environment `{row.env}`, flag `{row.flag}` of {commands}. "
+        yield f"Default: `{_default(row)}`{unit}.\n\n"
+
+
+def commands_with(flag: str) -> list[str]:
+    """Which of the commands that run a gateway take the flag."""
+    commands: dict[str, Any] = getattr(typer.main.get_command(app), "commands", {})
+    return [name for name in ("serve", "up") if any(flag in p.opts for p in commands[name].params)]
 
 
 def _default(row: Row) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from scripts.lib.docs import BLOCKS, REFERENCE, pages, renewed
+from scripts.lib.docs import BLOCKS, REFERENCE, commands_with, pages, renewed
 from tailrace.cli.main import app
 from tailrace.control.app import ROUTES
 from tailrace.errors import TailraceError
+from tailrace.settings import ROWS, Row
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -31,6 +32,15 @@ def test_every_generated_part_has_its_page() -> None:
     text = "".join(path.read_text() for path in pages())
 
     assert set(BLOCKS) == set(re.findall(r"<!-- generated: (\w+) -->", text))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_setting_has_its_flag(row: Row) -> None:
+    """`serve` takes all of them, `up` those that a person at work changes; the page says which."""
+    everyday = ("host", "port", "auth", "state_dir")
+
+    assert commands_with(row.flag) == (["serve", "up"] if row.name in everyday else ["serve"])
+    assert f"flag `{row.flag}` of `tailrace serve`" in (REFERENCE / "settings.md").read_text()
 
 
 def _tree(kind: type[TailraceError]) -> Iterator[type[TailraceError]]:

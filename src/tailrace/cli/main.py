@@ -26,6 +26,7 @@ from tailrace.cli.commands import (
     version,
 )
 from tailrace.cli.result import FAILED, print_error
+from tailrace.cli.usage import Command
 from tailrace.errors import TailraceError
 
 app = typer.Typer(
@@ -52,7 +53,7 @@ _VERBS = (
     ("version", version, "Print the version."),
 )
 for _name, _module, _words in _VERBS:
-    app.command(_name, short_help=_words)(_module.command)
+    app.command(_name, short_help=_words, cls=Command)(_module.command)
 app.add_typer(llm.app, name="llm", short_help="Run a small local model, or a mock.")
 app.add_typer(secret.app, name="secret", short_help="Create, list and remove secrets.")
 
@@ -81,17 +82,29 @@ def _top(
 
 def main() -> None:
     """The console script. An error of ours is message and hint on stderr, never a traceback."""
-    if sys.argv[1:] in (["version"], ["--version"]):
-        version.command()  # reading options loads 80 ms of modules; scripts that ask this give none
     try:
+        _run()
+    except BrokenPipeError:  # the reader of our output has left: `up | head`
+        _drop_output()
+        raise SystemExit(FAILED) from None
+
+
+def _run() -> None:
+    """The command; errors of ours are told.
+
+    Raises:
+        BrokenPipeError: nobody reads what is said.
+    """
+    try:
+        if sys.argv[1:] in (["version"], ["--version"]):
+            version.command()  # reading options loads 80 ms of modules; scripts that ask this give none
         app()
     except TailraceError as error:
         print_error(error)
         raise SystemExit(FAILED) from None
-    except ExceptionGroup as group:  # from a task group; one of ours in it is what the person needs
-        if group.subgroup(BrokenPipeError):  # the reader of our output has left: `up | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(FAILED) from None
+    except BaseExceptionGroup as group:  # from a task group; one of ours in it is what the person needs
+        if group.subgroup(BrokenPipeError):
+            raise BrokenPipeError from None
         ours = group.subgroup(TailraceError)
         if ours is None:
             raise
@@ -99,6 +112,13 @@ def main() -> None:
         raise SystemExit(FAILED) from None
 
 
-def _first(group: ExceptionGroup[TailraceError]) -> TailraceError:
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, so that the interpreter's last flush finds no broken pipe."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+
+
+def _first(group: BaseExceptionGroup[TailraceError]) -> TailraceError:
     first = group.exceptions[0]
-    return _first(first) if isinstance(first, ExceptionGroup) else first
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -9,6 +9,7 @@ import typer
 
 from tailrace.cli.options import AsJson
 from tailrace.cli.result import Result, finish
+from tailrace.cli.usage import Command
 from tailrace.llm.behaviour import KNOBS
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 Host = Annotated[str, typer.Option(metavar="HOST", help="The loopback address to listen on.")]
-Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes a free one.")]
+Port = Annotated[
+    int, typer.Option("--port", "-p", min=0, max=65535, metavar="PORT", help="Port; 0 takes a free one.")
+]
 
 
 def _knob(key: str) -> object:
@@ -32,7 +35,7 @@ def _knob(key: str) -> object:
     return typer.Option(f"--{key.replace('_', '-')}", metavar="N", help=row.sentence)
 
 
-@app.command("install")
+@app.command("install", short_help="Install the local model: 127 MB, once.", cls=Command)
 def install() -> None:
     """Install the local model: 127 MB, once, into a folder that all gateways share.
 
@@ -51,7 +54,7 @@ def install() -> None:
     finish(run_async(work()))
 
 
-@app.command("serve")
+@app.command("serve", short_help="Run the local model behind OpenAI's API.", cls=Command)
 def serve(host: Host = "127.0.0.1", port: Port = PORT, as_json: AsJson = False) -> None:
     """Run the local model behind OpenAI's API, for any client on this machine. Ctrl-C stops it.
 
@@ -81,7 +84,7 @@ def serve(host: Host = "127.0.0.1", port: Port = PORT, as_json: AsJson = False) 
     finish(run_until_stopped(work()))
 
 
-@app.command("mock")
+@app.command("mock", short_help="Run a mock with the pace and the faults you choose.", cls=Command)
 def mock(
     host: Host = "127.0.0.1",
     port: Port = PORT,

@@ -10,7 +10,8 @@ import typer
 
 from tailrace.cli.options import AsJson, Gateway, Namespace
 from tailrace.cli.result import Result, finish
-from tailrace.errors import InvalidRequest
+from tailrace.cli.usage import Command
+from tailrace.errors import AlreadyExists, InvalidRequest
 
 if TYPE_CHECKING:
     from tailrace.client import Client
@@ -22,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="Create, list and remove secrets.",
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name: a-z, 0-9, '-' and '.'.")]
 
 
-@app.command("create")
+@app.command("create", short_help="Create a secret from a file or stdin.", cls=Command)
 def create(
     name: Name,
     from_file: Annotated[
@@ -51,13 +52,20 @@ def create(
         if replace:
             await client.put_secret(name, value, namespace=namespace)
         else:
-            await client.create_secret(name, value, namespace=namespace)
+            await _create(client, name, value, namespace)
         return Result(f"{'stored' if replace else 'created'} {name}")
 
     finish(with_client(gateway, use))
 
 
-@app.command("list")
+async def _create(client: Client, name: str, value: bytes, namespace: str) -> None:
+    try:
+        await client.create_secret(name, value, namespace=namespace)
+    except AlreadyExists as there:
+        raise AlreadyExists(there.message, hint="To give it this value, add --replace.") from None
+
+
+@app.command("list", short_help="List the names of secrets.", cls=Command)
 def list_(gateway: Gateway = None, namespace: Namespace = "", as_json: AsJson = False) -> None:
     """List the names of secrets; values never come out."""
     from tailrace.cli.session import with_client
@@ -69,7 +77,7 @@ def list_(gateway: Gateway = None, namespace: Namespace = "", as_json: AsJson = 
     finish(with_client(gateway, use), as_json=as_json)
 
 
-@app.command("remove")
+@app.command("remove", cls=Command)
 def remove(name: Name, gateway: Gateway = None, namespace: Namespace = "") -> None:
     """Remove a secret that no function uses."""
     from tailrace.cli.session import with_client

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from tailrace.cli import settingflags as flags
 from tailrace.cli.result import finish
 
 if TYPE_CHECKING:
@@ -16,14 +14,15 @@ if TYPE_CHECKING:
 
 
 def command(
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Address to listen on.")] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", "-p", metavar="PORT", help="Port; 0 takes a free one.")
-    ] = None,
-    auth: Annotated[bool | None, typer.Option("--auth", help="Ask for a password.")] = None,
-    state_dir: Annotated[
-        Path | None, typer.Option("--state-dir", metavar="DIR", help="Where deployments are kept.")
-    ] = None,
+    host: flags.Host = None,
+    port: flags.Port = None,
+    auth: flags.Auth = None,
+    state_dir: flags.StateDir = None,
+    body_limit: flags.BodyLimit = None,
+    bundle_limit: flags.BundleLimit = None,
+    queue_timeout_s: flags.QueueTimeout = None,
+    start_timeout_s: flags.StartTimeout = None,
+    log_lines: flags.LogLines = None,
 ) -> None:
     """Run the gateway for a server: deployments survive restarts, logs go to stdout.
 
@@ -38,7 +37,12 @@ def command(
     from tailrace.cli.signals import run_until_stopped
     from tailrace.settings import load
 
-    settings = load({"host": host, "port": port, "auth": auth, "state_dir": state_dir})
+    given = {
+        "host": host, "port": port, "auth": auth, "state_dir": state_dir, "body_limit": body_limit,
+        "bundle_limit": bundle_limit, "queue_timeout_s": queue_timeout_s,
+        "start_timeout_s": start_timeout_s, "log_lines": log_lines,
+    }  # fmt: skip
+    settings = load(given)
     finish(run_until_stopped(run(settings)))
 
 

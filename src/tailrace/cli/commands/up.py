@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tailrace.cli import settingflags as flags
 from tailrace.cli.options import Envsubst, Filter, Regex, StackFile
 from tailrace.cli.result import Result, finish
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from tailrace.cli.devloop import Extras
     from tailrace.cli.logview import LogView
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from tailrace.functions.table import Table
     from tailrace.names import FunctionName
     from tailrace.settings import Settings
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Model(enum.StrEnum):
@@ -39,21 +43,18 @@ def command(
     filter: Filter = None,
     regex: Regex = None,
     envsubst: Envsubst = True,
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Address to listen on.")] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", "-p", metavar="PORT", help="Port; 0 takes a free one.")
-    ] = None,
-    auth: Annotated[bool | None, typer.Option("--auth", help="Ask for a password.")] = None,
-    state_dir: Annotated[
-        Path | None, typer.Option("--state-dir", metavar="DIR", help="Where environments are kept.")
-    ] = None,
+    host: flags.Host = None,
+    port: flags.Port = None,
+    auth: flags.Auth = None,
+    state_dir: flags.StateDir = None,
     llm: Annotated[
         Model | None, typer.Option("--llm", help="Run a small local model, or a mock, for the functions.")
     ] = None,
 ) -> None:
     """Run a stack file's functions on this machine, show their logs, and deploy every save.
 
-    Streams that are running finish on the old code. Ctrl-C stops everything.
+    Streams that are running finish on the old code. Ctrl-C stops everything. Settings without an option
+    here come from the environment, as TAILRACE_<NAME>.
 
     \b
     Examples:
@@ -143,4 +144,17 @@ async def _extras(llm: Model | None, view: LogView) -> AsyncIterator[Extras]:
 
     async with running_llm("local" if llm is Model.LOCAL else "mock", tell=tell) as endpoint:
         view.say("tailrace", f"model {endpoint.model} at {endpoint.base_url}")
-        yield Extras(endpoint.env, {"openai-api-key": endpoint.api_key.encode()})
+        env = {**endpoint.env, **direct_to_loopback(os.environ)}
+        yield Extras(env, {"openai-api-key": endpoint.api_key.encode()})
+
+
+def direct_to_loopback(env: Mapping[str, str]) -> dict[str, str]:
+    """Variables that keep a function's calls of the model from a proxy, which cannot reach this loopback.
+
+    Empty where no proxy is set. What else goes past the proxy stays as it is.
+    """
+    if not any(value for key, value in env.items() if key.lower() in _PROXIES):
+        return {}
+    own = env.get("no_proxy") or env.get("NO_PROXY") or ""
+    direct = "*" if own.strip() == "*" else ",".join([*([own] if own else []), *_LOOPBACK])
+    return {"NO_PROXY": direct, "no_proxy": direct}
