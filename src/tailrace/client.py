@@ -44,6 +44,8 @@ CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 60.0
 # The longest wait the gateway grants in one request is 55 s.
 WAIT_S = 50.0
+# So many letters of a call's id tell it from the others on a screen.
+SHORT_CALL_ID = 8
 _REPLY_LIMIT_BYTES = 64 * 1024 * 1024
 _ERROR_LIMIT_CHARACTERS = 16 * 1024
 _LINE_LIMIT_BYTES = 1024 * 1024
@@ -302,6 +304,13 @@ class Reply:
         self.is_native = response.headers.get("X-Tailrace-Dialect") == "native"
         # The gateway's own words, not the function's: no such function, no replica, a broken one.
         self.is_from_gateway = "X-OpenFaaS-Internal" in response.headers
+        self.call_id = response.headers.get("X-Call-Id", "")
+
+    @property
+    def logs_hint(self) -> str:
+        """Where to read why the call failed, with what `tailrace logs` shows of its id."""
+        call = f" (call {self.call_id[:SHORT_CALL_ID]})" if self.call_id else ""
+        return f"See why: tailrace logs {self._function.short}{call}"
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives.
@@ -315,7 +324,7 @@ class Reply:
         except (httpx.TransportError, httpx.DecodingError) as cut:
             raise ReplicaFailed(
                 f"the answer of '{self._function.short}' was cut before its end",
-                hint=f"See why: tailrace logs {self._function.short}",
+                hint=self.logs_hint,
             ) from cut
 
 

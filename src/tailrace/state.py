@@ -164,7 +164,7 @@ def _take_lock(root: Path) -> int:
         os.close(handle)
         raise StateTaken(
             f"state directory '{root}' belongs to a gateway that is running: {owner}",
-            hint="Stop that one, or give this one its own directory with TAILRACE_STATE_DIR.",
+            hint="Stop that one, or give this one its own: --state-dir DIR or TAILRACE_STATE_DIR.",
         ) from None
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]

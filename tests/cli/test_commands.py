@@ -143,6 +143,7 @@ def test_a_secret_reaches_its_function(shell: Shell) -> None:
     assert shell.run("secret", "list").stdout == "key\n"
     again = shell.run("secret", "create", "key", stdin=b"x")
     assert (again.returncode, "exists already" in again.stderr) == (1, True)
+    assert again.stderr.endswith("hint: To give it this value, add --replace.\n")
     assert shell.run("secret", "create", "key", "--replace", stdin=b"new").returncode == 0
     assert shell.run("invoke", "api", "--path", "secret", "-d", "").stdout == "new"
     assert "used by api" in shell.run("secret", "remove", "key").stderr
@@ -177,6 +178,18 @@ def test_invoke_fails_when_the_call_failed(
     assert stdout is None or done.stdout == stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "data"), [("api", "boom", ""), ("talk", "", "to fail"), ("api", "cut", "")]
+)
+def test_a_failed_call_is_found_in_the_logs(shell: Shell, name: str, path: str, data: str) -> None:
+    """The hint is the command to type, with the letters that the log shows before that call's lines."""
+    hint = shell.run("invoke", name, "-d", data, "--path", path).stderr.splitlines()[-1]
+
+    told = re.fullmatch(rf"hint: See why: tailrace logs {name} \(call ([a-z2-7]{{8}})\)", hint)
+    assert told is not None, hint
+    assert re.search(rf"^\d\d:\d\d:\d\d  {told[1]}  \S", shell.run("logs", name).stdout, re.M)
+
+
 def test_invoke_fails_when_the_answer_is_cut(shell: Shell) -> None:
     """A replica that dies mid-stream never looks like a clean end."""
     done = shell.run("invoke", "api", "-d", "", "--path", "cut")
@@ -189,7 +202,7 @@ def test_logs_show_prints_and_tracebacks(shell: Shell) -> None:
     """With times for people, with call ids for scripts, and only what was asked for."""
     shell.run("invoke", "api", "-d", "", "--path", "boom")
     text = shell.run("logs", "api", "--since", "10m").stdout
-    assert re.search(r"^\d\d:\d\d:\d\d  asked /boom$", text, re.M)
+    assert re.search(r"^\d\d:\d\d:\d\d  [a-z2-7]{8}  asked /boom$", text, re.M)
     assert "ValueError: no such luck" in text
 
     (last,) = shell.run("logs", "api", "--tail", "1", "--json").stdout.splitlines()
@@ -244,6 +257,75 @@ def test_remove(shell: Shell) -> None:
     assert shell.run("remove").returncode == 1
 
 
+def test_remove_goes_on_after_a_missing_function(shell: Shell) -> None:
+    """What was removed is said, what was not there too, and the exit code is 1."""
+    entry = "    lang: python3-http\n    handler: ./talk\n"
+    text = f"provider: {{name: openfaas}}\nfunctions:\n  one:\n{entry}  two:\n{entry}  three:\n{entry}"
+    (shell.folder / "many.yaml").write_text(text)
+    assert shell.run("deploy", "-f", "many.yaml", "--no-wait").returncode == 0
+    assert shell.run("remove", "two").returncode == 0
+
+    done = shell.run("remove", "-f", "many.yaml")
+
+    assert (done.returncode, done.stdout) == (1, "removed one\nremoved three\n")
+    assert re.fullmatch(r"error: function 'two' .*\n", done.stderr)
+    assert shell.run("list", "-q").stdout == "api\ntalk\n"
+
+
+def test_an_error_of_packing_names_the_function(shell: Shell) -> None:
+    """Also where a filter leaves one: the folder may be anybody's. No note is about the others."""
+    (shell.folder / "empty").mkdir()
+    (shell.folder / "odd.yaml").write_text(
+        "provider: {name: openfaas}\nfunctions:\n"
+        "  odd:\n    lang: python3-http\n    handler: ./empty\n"
+        "  fine:\n    lang: python3-http\n    handler: ./talk\n    environment: {max_inflight: 3}\n"
+    )
+    done = shell.run("deploy", "-f", "odd.yaml", "--filter", "odd")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: function 'odd': handler folder has no ")
+    both = shell.run("deploy", "-f", "odd.yaml", "--no-wait").stderr
+    assert "note: odd.yaml: 'max_inflight' (of fine) is not applied by the gateway yet" in both
+    assert re.search("^odd: failed: handler folder has no ", both, re.M)
+    assert shell.run("remove", "fine").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("version",), ("version", "--json"), ("--help",), ("up", "--help"), ("list",), ("describe", "api")],
+)
+def test_a_reader_that_leaves_ends_a_command_quietly(shell: Shell, args: tuple[str, ...]) -> None:
+    """`tailrace ... | head -1`: no traceback."""
+    done = shell.run_unread(*args)
+
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("verb", ["up", "serve"])
+def test_a_reader_that_leaves_ends_a_gateway_quietly(shell: Shell, tmp_path: Path, verb: str) -> None:
+    """`tailrace up | head -1` too."""
+    done = shell.run_unread(verb, "--port", "0", "--state-dir", str(tmp_path / "state"))
+
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "shown"),
+    [
+        ("--body-limit", "4096", "body_limit +4096 bytes"),
+        ("--bundle-limit", "8192", "bundle_limit +8192 bytes"),
+        ("--queue-timeout-s", "2.5", r"queue_timeout_s +2\.5 seconds"),
+        ("--start-timeout-s", "9", r"start_timeout_s +9\.0 seconds"),
+        ("--log-lines", "200", "log_lines +200 lines"),
+    ],
+)
+def test_serve_takes_a_flag_for_every_setting(tmp_path: Path, flag: str, value: str, shown: str) -> None:
+    """The start-up log tells the value and that the flag gave it."""
+    with Shell(tmp_path).start("serve", "--port", "0", flag, value) as running:
+        running.wait_for(rf"{shown}  \(flag\)$")
+        running.wait_for(r"listening on")
+
+
 def test_version_asks_the_gateway(shell: Shell) -> None:
     """Both versions, on request."""
     told = json.loads(shell.run("version", "--server", "--json").stdout)
@@ -293,6 +375,12 @@ def test_a_password_in_the_url_is_used_and_not_shown(tmp_path: Path) -> None:
         (("--help",), 0, "Begin:"),
         (("up", "--help"), 0, "Examples:"),
         (("invoke", "--help"), 0, "--query"),
+        (("invoke", "--help"), 0, "on a terminal"),
+        (("describe", "--help"), 0, "describe [OPTIONS] NAME\n"),
+        (("remove", "--help"), 0, "remove [OPTIONS] [NAME]...\n"),
+        (("secret", "create", "--help"), 0, "create [OPTIONS] NAME\n"),
+        (("llm", "mock", "--help"), 0, "--port PORT"),
+        (("serve", "--log-lines", "1"), 1, "--log-lines=1 is not valid"),
         (("frobnicate",), 2, "No such command"),
         (("up",), 1, "tailrace new hello"),
         (("serve", "--host", "0.0.0.0"), 1, "--auth"),  # noqa: S104

@@ -36,6 +36,19 @@ class Shell:
             done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
         )
 
+    def run_unread(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """One command to its end, its stdout a pipe whose reader has left; only stderr is kept."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            return subprocess.run(
+                [sys.executable, "-c", _MAIN, *args],
+                cwd=self.folder, env=self._environ({}), stdin=subprocess.DEVNULL, stdout=writer,
+                stderr=subprocess.PIPE, timeout=LIMIT_S, text=True,
+            )  # fmt: skip
+        finally:
+            os.close(writer)
+
     @contextmanager
     def start(self, *args: str, **env: str) -> Iterator[Running]:
         """A command that goes on; it is killed at the end if it still runs."""

@@ -117,7 +117,9 @@ def test_what_has_no_meaning_yet_is_said_once_a_key(folder: Path) -> None:
     (folder / "env.yaml").write_text("environment: {}\n")
     two = FULL.replace("configuration:", "  two:\n    image: x\n    build_args: {A: 1}\nconfiguration:")
 
-    notes = "\n".join(read(folder, two).notes)
+    stack = read(folder, two)
+
+    notes = "\n".join(stack.notes_on(stack.functions))
 
     assert "'build_args' (of hello, two) has no effect" in notes
     for key in ("fprocess", "constraints", "limits", "requests", "readonly_root_filesystem", "platforms"):
@@ -125,6 +127,30 @@ def test_what_has_no_meaning_yet_is_said_once_a_key(folder: Path) -> None:
     for key in ("build_options", "build_secrets", "configuration.templates", "configuration.copy"):
         assert notes.count(f"'{key}'") == 1
     assert "request bodies are always complete before a Flask handler runs" in notes
+
+
+def test_what_the_watchdog_would_read_is_noted_and_kept(folder: Path) -> None:
+    """The gateway does not apply it yet; the function gets its variable."""
+    stack = read(folder, FN + "    environment: {exec_timeout: 5m, max_inflight: 3, OWN: 1}\n")
+
+    notes = stack.notes_on(stack.functions)
+
+    assert [note.partition(";")[0] for note in notes] == [
+        f"stack.yaml: '{key}' (of hello) is not applied by the gateway yet"
+        for key in ("exec_timeout", "max_inflight")
+    ]
+    assert stack.functions[0].env == {"exec_timeout": "5m", "max_inflight": "3", "OWN": "1"}
+
+
+def test_notes_are_about_the_functions_that_are_asked_for(folder: Path) -> None:
+    """A filter leaves the others' notes out."""
+    (folder / "two").mkdir()
+    text = FN + "    limits: {cpu: 1}\n  two:\n    lang: python3-http\n    handler: ./two\n    fprocess: x\n"
+    stack = read(folder, text)
+
+    notes = stack.notes_on(stack.select(pattern="two"))
+
+    assert notes == ("stack.yaml: 'fprocess' (of two) has no effect in Tailrace yet",)
 
 
 def test_a_plain_stack_file_has_no_notes(folder: Path) -> None:

@@ -107,7 +107,7 @@ class DevLoop:
     async def _reconcile(
         self, stack: Stack, functions: tuple[StackFunction, ...], begin: float, group: asyncio.TaskGroup
     ) -> None:
-        for note in stack.notes:
+        for note in stack.notes_on(functions):
             if note not in self._notes:
                 self._notes.add(note)
                 self._view.say("tailrace", self._paint.dim(f"note: {note}"))

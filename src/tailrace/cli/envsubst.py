@@ -110,7 +110,8 @@ class _Substitution:
         line = self._text.count("\n", 0, begin) + 1
         return InvalidDeployment(
             f"line {line}: {what}",
-            hint="Write ${NAME} or ${NAME:-default}; all forms: docs/reference/stack-file.md. $$ is one '$'.",
+            hint="Forms: ${NAME}, ${NAME:-default}, ${#NAME}, ${NAME:0:4}, ${NAME^^}, ${NAME,,}, "
+            "${NAME#start}, ${NAME%end}, ${NAME/old/new}. $$ is one '$'.",
         )
 
 

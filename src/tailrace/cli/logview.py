@@ -12,12 +12,16 @@ from tailrace.model import LogLine
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Something to show: the label in front, who wrote it, and its text, unfinished without a newline."""
+    """Something to show: the label in front, who wrote it, and its text, unfinished without a newline.
+
+    ``column`` stands between label and text, dim, as wide as it is given; empty leaves the column out.
+    """
 
     label: str
     source: Hashable
     text: str
     is_platform: bool = False
+    column: str = ""
 
 
 def piece_of(line: LogLine) -> Piece:
@@ -60,6 +64,8 @@ class LogView:
     def _write(self, who: tuple[str, Hashable], line: str, piece: Piece) -> None:
         if self._open is None:
             self._out.write(self._prefix(piece.label))
+            if piece.column:
+                self._out.write(f"{self._paint.dim(self._paint.clean(piece.column))}  ")
         shown = self._paint.clean(line.rstrip("\r"))
         self._out.write(self._paint.dim(shown) if piece.is_platform else shown)
         self._open = who

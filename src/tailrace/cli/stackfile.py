@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,11 @@ _NO_MEANING_YET = (
     "build_secrets",
     "platforms",
 )
+# OpenFaaS's watchdog reads these from the environment.
+_WATCHDOG = ("exec_timeout", "read_timeout", "write_timeout", "max_inflight")
+_NO_EFFECT = "has no effect in Tailrace yet"
+_NOT_NEEDED = "is not needed: request bodies are always complete before a Flask handler runs"
+_NOT_APPLIED = "is not applied by the gateway yet; the function gets it in its environment all the same"
 _FUNCTION = (
     "lang", "handler", "image", "namespace", "skip_build", "environment", "environment_file", "secrets",
     "labels", "annotations", *_NO_MEANING_YET,
@@ -61,14 +66,34 @@ class StackFunction:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something to tell about keys of the file. ``functions`` empty: about the file as a whole."""
+
+    key: str
+    words: str
+    functions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
-    """A stack file, read. ``notes`` are for the person; ``read_from`` are all the files it came from."""
+    """A stack file, read. ``read_from`` are all the files it came from."""
 
     path: Path
     functions: tuple[StackFunction, ...]
     gateway: str = ""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     read_from: tuple[Path, ...] = ()
+
+    def notes_on(self, functions: Iterable[StackFunction]) -> tuple[str, ...]:
+        """What to tell the person about these functions, and about the file as a whole."""
+        names = {f.name.name for f in functions}
+        told = []
+        for note in self.notes:
+            about = [name for name in note.functions if name in names]
+            if about or not note.functions:
+                where = f" (of {', '.join(about)})" if about else ""
+                told.append(f"{self.path.name}: '{note.key}'{where} {note.words}")
+        return tuple(told)
 
     def select(self, *, pattern: str | None = None, regex: str | None = None) -> tuple[StackFunction, ...]:
         """The functions whose name matches the glob or the regular expression; all when neither is given.
@@ -159,8 +184,8 @@ class _StackReader:
         self._path = path
         self._reader = Reader(path.name)
         self._files = [path]
-        self._ignored: dict[str, list[str]] = {}
-        self._buffered: list[str] = []
+        # Key and words of a note, and the functions it is about.
+        self._notes: dict[tuple[str, str], list[str]] = {}
 
     def read(self, text: str) -> Stack:
         r = self._reader
@@ -174,9 +199,10 @@ class _StackReader:
         self._read_configuration(top)
         functions = r.subtable(top, "functions")
         if not functions.items:
-            raise r.refuse(top.line, "there are no functions; add one with: tailrace new NAME --append")
+            add = f"tailrace new NAME --append {self._path.name}"
+            raise r.refuse(top.line, f"there are no functions; add one with: {add}")
         found = tuple(self._read_function(functions, name) for name in functions.items)
-        return Stack(self._path, found, gateway, self._notes(), tuple(self._files))
+        return Stack(self._path, found, gateway, self._told(), tuple(self._files))
 
     def _read_provider(self, top: Table) -> str:
         r = self._reader
@@ -195,7 +221,7 @@ class _StackReader:
             r.check_keys(r.table(entry, "a template"), ("name", "source"), "a template")
         r.texts(configuration, "copy")
         for key in configuration.items:
-            self._ignored[f"configuration.{key}"] = []
+            self._notes[f"configuration.{key}", _NO_EFFECT] = []
 
     def _read_function(self, functions: Table, name: str) -> StackFunction:
         r = self._reader
@@ -207,7 +233,7 @@ class _StackReader:
         r.check_keys(table, _FUNCTION, "a function")
         for key in _NO_MEANING_YET:
             if key in table.items:
-                self._ignored.setdefault(key, []).append(name)
+                self._note(key, _NO_EFFECT, name)
         namespace = r.text(table, "namespace") or DEFAULT_NAMESPACE
         if not is_function_label(namespace):
             raise r.refuse(table.lines["namespace"], f"namespace '{namespace}' is no valid name")
@@ -263,7 +289,10 @@ class _StackReader:
             reader.check_keys(top, ("environment",), "an environment file")
             env.update(reader.texts_by_key(top, "environment"))
         if {"buffer_body", "http_buffer_req_body"} & env.keys():
-            self._buffered.append(name)
+            self._note("buffer_body", _NOT_NEEDED, name)
+        for key in _WATCHDOG:
+            if key in env:
+                self._note(key, _NOT_APPLIED, name)
         return env
 
     def _read_secrets(self, table: Table) -> tuple[str, ...]:
@@ -281,17 +310,11 @@ class _StackReader:
         r.check_keys(found, ("memory", "cpu", *_GPUS), key)
         return Resources(memory=r.text(found, "memory"), cpu=r.text(found, "cpu"))
 
-    def _notes(self) -> tuple[str, ...]:
-        notes = []
-        for key, functions in self._ignored.items():
-            where = f" (of {', '.join(functions)})" if functions else ""
-            notes.append(f"{self._path.name}: '{key}'{where} has no effect in Tailrace yet")
-        if self._buffered:
-            notes.append(
-                f"{self._path.name}: 'buffer_body' (of {', '.join(self._buffered)}) is not needed: request "
-                "bodies are always complete before a Flask handler runs"
-            )
-        return tuple(notes)
+    def _note(self, key: str, words: str, function: str) -> None:
+        self._notes.setdefault((key, words), []).append(function)
+
+    def _told(self) -> tuple[Note, ...]:
+        return tuple(Note(key, words, tuple(names)) for (key, words), names in self._notes.items())
 
 
 def _compile(regex: str) -> re.Pattern[str]:

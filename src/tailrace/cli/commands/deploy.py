@@ -11,7 +11,7 @@ import typer
 
 from tailrace.cli.options import AsJson, Envsubst, Filter, GatewayOrStack, Regex, StackFile
 from tailrace.cli.result import FAILED, Result, finish, print_note
-from tailrace.errors import TailraceError
+from tailrace.errors import InvalidBundle, TailraceError, TooLarge
 from tailrace.gateway_url import DEFAULT_GATEWAY
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def command(
 
     stack = load_stack(find_stack_file(file, Path.cwd()), os.environ, expand=envsubst)
     functions = stack.select(pattern=filter, regex=regex)
-    for note in stack.notes:
+    for note in stack.notes_on(functions):
         print_note(note)
 
     async def use(client: Client) -> Result:
@@ -89,13 +89,20 @@ async def _deploy(
                 revision = await send(client, package)
             except TailraceError as failed:
                 if len(functions) == 1:
-                    raise
+                    raise _named(failed, function) from failed
                 outcome = Outcome(is_ready=False, error=failed.text)
                 _report(function, outcome, "", begin, wait=wait)
                 sent.append((function, outcome))
             else:
                 sent.append((function, group.create_task(settle(package, revision, begin))))
     return [(f, o.result() if isinstance(o, asyncio.Task) else o) for f, o in sent]
+
+
+def _named(failed: TailraceError, function: StackFunction) -> TailraceError:
+    """An error about a handler folder says whose: a stack file may have many, a filter may pick one."""
+    if not isinstance(failed, InvalidBundle | TooLarge):
+        return failed
+    return type(failed)(f"function '{function.name.short}': {failed.message}", hint=failed.hint)
 
 
 def _report(function: StackFunction, outcome: Outcome, url: str, begin: float, *, wait: bool) -> None:

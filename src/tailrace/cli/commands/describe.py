@@ -73,7 +73,8 @@ def _state(own: TailraceStatus) -> str:
 def _replica(replica: ReplicaStatus) -> str:
     return (
         f"  replica {replica.id}: {replica.state}, revision {replica.revision}, "
-        f"{replica.in_flight} calls, {replica.age_s:.0f} s" + (f", pid {replica.pid}" if replica.pid else "")
+        f"{replica.in_flight} running, {replica.age_s:.0f} s"
+        + (f", pid {replica.pid}" if replica.pid else "")
     )
 
 

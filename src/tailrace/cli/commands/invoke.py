@@ -21,7 +21,13 @@ _ERROR_LIMIT_BYTES = 64 * 1024
 def command(
     name: FunctionArgument,
     data: Annotated[
-        str | None, typer.Option("--data", "-d", metavar="TEXT", help="The body; @FILE reads a file.")
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="TEXT",
+            help="The body; @FILE reads a file. Without it the body is stdin; on a terminal it is empty.",
+        ),
     ] = None,
     method: Annotated[str, typer.Option("--method", "-X", metavar="VERB", help="The method.")] = "POST",
     header: Annotated[
@@ -35,7 +41,9 @@ def command(
     namespace: Namespace = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per event.")] = False,
 ) -> None:
-    """Call a function and print its answer as it comes. The body is -d, else stdin.
+    """Call a function and print its answer as it comes.
+
+    The body is -d, else stdin; on a terminal nothing is waited for, and the body is empty.
 
     Of an event stream the data of each event is printed, tokens as running text. The exit code is 1 when
     the call failed, also in the middle of its stream.
@@ -71,7 +79,8 @@ async def run(client: Client, call: Call, *, as_json: bool) -> Result:
             raise await _gateway_error(reply)
         error = await _print(reply, as_json=as_json)
     if error is None and reply.status >= 400:
-        error = PlatformError(f"'{call.function.short}' answered {reply.status} {reply.reason}".rstrip())
+        what = f"'{call.function.short}' answered {reply.status} {reply.reason}".rstrip()
+        error = PlatformError(what, hint=reply.logs_hint if reply.status >= 500 else None)
     if error is not None:
         print_error(error)
         return Result(exit_code=FAILED)
@@ -92,9 +101,9 @@ async def _print(reply: Reply, *, as_json: bool) -> TailraceError | None:
         _write(answer.end())
         failed = cut
     except EventTooLarge as too_large:
-        failed = ReplicaFailed(f"the answer cannot be read: {too_large}")
+        failed = ReplicaFailed(f"the answer cannot be read: {too_large}", hint=reply.logs_hint)
     if answer.error and reply.status < 400 and not isinstance(failed, ReplicaFailed):
-        failed = ReplicaFailed(f"the stream failed: {answer.error}")
+        failed = ReplicaFailed(f"the stream failed: {answer.error}", hint=reply.logs_hint)
     return failed
 
 

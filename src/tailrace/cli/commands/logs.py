@@ -12,7 +12,9 @@ from tailrace.cli.options import FunctionArgument, Gateway, Namespace
 from tailrace.cli.result import Result, finish
 
 if TYPE_CHECKING:
+    from tailrace.cli.logview import Piece
     from tailrace.client import Client
+    from tailrace.wire.openfaas import LogMessage
 
 
 def command(
@@ -28,6 +30,9 @@ def command(
 ) -> None:
     """Print a function's log: its prints, its tracebacks, and what the platform says about it.
 
+    Before a line stand its time and the first letters of its call's id, if it was written in a call; --json
+    has the whole id, as the X-Call-Id header of the answer has it.
+
     \b
     Examples:
       tailrace logs stream --tail 20
@@ -41,7 +46,7 @@ def command(
     async def use(client: Client) -> Result:
         import msgspec
 
-        from tailrace.cli.logview import LogView, Piece
+        from tailrace.cli.logview import LogView
         from tailrace.cli.terminal import paint_for
 
         view = LogView(sys.stdout, paint_for(sys.stdout, os.environ))
@@ -50,14 +55,24 @@ def command(
                 sys.stdout.write(msgspec.json.encode(message).decode() + "\n")
                 sys.stdout.flush()
             else:
-                source = (message.instance, message.call_id, message.stream)
-                view.show(
-                    Piece(message.timestamp[11:19], source, message.text, message.instance == "tailrace")
-                )
+                view.show(_piece(message))
         view.end_line()
         return Result()
 
     finish(with_client(gateway, use))
+
+
+def _piece(message: LogMessage) -> Piece:
+    from tailrace.cli.logview import Piece
+    from tailrace.client import SHORT_CALL_ID
+
+    return Piece(
+        message.timestamp[11:19],
+        (message.instance, message.call_id, message.stream),
+        message.text,
+        message.instance == "tailrace",
+        message.call_id[:SHORT_CALL_ID].ljust(SHORT_CALL_ID),
+    )
 
 
 def since_moment(text: str) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailrace.cli.options import Gateway, Namespace, StackFile
-from tailrace.cli.result import Result, finish
-from tailrace.errors import InvalidRequest
+from tailrace.cli.options import Gateway, Namespace
+from tailrace.cli.result import FAILED, Result, finish, print_error
+from tailrace.errors import InvalidRequest, NotFound
 from tailrace.names import FunctionName
 
 if TYPE_CHECKING:
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 
 def command(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="The functions.")] = None,
-    file: StackFile = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="The functions.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", metavar="FILE", help="Remove all functions of a stack file.")
+    ] = None,
     gateway: Gateway = None,
     namespace: Namespace = "",
 ) -> None:
-    """Remove functions from a gateway, by name or all of a stack file.
+    """Remove functions from a gateway: the ones named, or with -f all of a stack file.
+
+    One that is not deployed is told, the others are removed, and the exit code is 1.
 
     \b
     Examples:
@@ -39,11 +43,21 @@ def command(
         wanted = _of_stack(file)
 
     async def use(client: Client) -> Result:
-        for name in wanted:
-            await client.remove_function(name)
-        return Result("\n".join(f"removed {name.short}" for name in wanted))
+        missing = [name for name in wanted if not await _remove(client, name)]
+        return Result(exit_code=FAILED if missing else 0)
 
     finish(with_client(gateway, use))
+
+
+async def _remove(client: Client, name: FunctionName) -> bool:
+    """Remove it and say so at once: a later failure hides nothing. False when it is not there."""
+    try:
+        await client.remove_function(name)
+    except NotFound as missing:
+        print_error(NotFound(missing.message or f"function '{name.short}' is not deployed"))
+        return False
+    typer.echo(f"removed {name.short}")
+    return True
 
 
 def _of_stack(file: str) -> list[FunctionName]:
