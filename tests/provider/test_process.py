@@ -18,9 +18,11 @@ from pathlib import Path
 
 import pytest
 
+import tailrace_runtime
 from tailrace.errors import EnvironmentFailed, HandlerNotLoaded, InvalidDeployment
 from tailrace.model import FunctionSpec
 from tailrace.provider.conformance import CHECKS, Behaviour, Check, Subject, run_check
+from tailrace.provider.process.runtime import RuntimeCopy
 from tests.kit.loops import run
 from tests.kit.process import House, open_house
 
@@ -340,5 +342,47 @@ def test_the_runtime_is_copied_once_and_read_only(tmp_path: Path) -> None:
                 assert not [path for path in files if stat.S_IMODE(path.stat().st_mode) & 0o222]
         assert copies[0] == copies[1]
         assert 1 == len(copies[0])
+
+    run(main())
+
+
+def names(folder: Path) -> set[str]:
+    """What a folder holds."""
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_start_that_is_cancelled_leaves_the_copy_of_the_runtime_to_the_next(tmp_path: Path) -> None:
+    """The copy goes on without its caller, and a second caller neither begins another nor disturbs it."""
+
+    async def main() -> None:
+        copy = RuntimeCopy(tmp_path, Path(tailrace_runtime.__file__).parent)
+        first = asyncio.create_task(copy.ensure())
+        while not names(tmp_path):  # until the copying has begun
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        (tmp_path / ".tmp-other").mkdir()
+
+        place = await copy.ensure()
+
+        assert first.cancelled()
+        assert (place / "__main__.py").is_file()
+        assert {place.name, ".tmp-other"} == names(tmp_path)
+
+    run(main())
+
+
+def test_a_copy_of_the_runtime_that_failed_is_tried_again(tmp_path: Path) -> None:
+    """A disk that was full is no reason to refuse every later start; nothing half-made is left."""
+
+    async def main() -> None:
+        copy = RuntimeCopy(tmp_path / "runtime", Path(tailrace_runtime.__file__).parent)
+        with pytest.raises(FileNotFoundError):
+            await copy.ensure()
+        (tmp_path / "runtime").mkdir()
+
+        place = await copy.ensure()
+
+        assert {place.name} == names(tmp_path / "runtime")
 
     run(main())

@@ -39,19 +39,28 @@ class RuntimeCopy:
     def __init__(self, folder: Path, source: Path) -> None:
         self._folder = folder
         self._source = source
-        self._lock = asyncio.Lock()
-        self._made: Path | None = None
+        self._making: asyncio.Task[Path] | None = None
 
     def requirements(self) -> Requirements:
         """What the runtime needs in every function's environment."""
         return read_requirements(self._source / "requirements.txt")
 
     async def ensure(self) -> Path:
-        """The folder to start as ``python <folder>``; the first call makes it and removes older copies."""
-        async with self._lock:
-            if self._made is None:
-                self._made = await asyncio.to_thread(self._make)
-            return self._made
+        """The folder to start as ``python <folder>``; the first call makes it and removes older copies.
+
+        Callers share one making, which goes on when all of them are cancelled: a thread cannot be stopped.
+
+        Raises:
+            OSError: it cannot be written. The next call tries again.
+        """
+        if self._making is None:
+            self._making = asyncio.create_task(asyncio.to_thread(self._make), name="copy of the runtime")
+            self._making.add_done_callback(self._forget_failure)
+        return await asyncio.shield(self._making)
+
+    def _forget_failure(self, making: asyncio.Task[Path]) -> None:
+        if making.cancelled() or making.exception() is not None:
+            self._making = None
 
     def _make(self) -> Path:
         files = {path.relative_to(self._source): path.read_bytes() for path in self._python_files()}
@@ -62,7 +71,8 @@ class RuntimeCopy:
         if not place.is_dir():
             self._write(place, files)
         for other in self._folder.iterdir():
-            if other != place:
+            # Half-made folders are for open_state to clear: here one may still be another thread's.
+            if other != place and not other.name.startswith(TEMPORARY):
                 remove_tree(other)
         return place
 
@@ -71,6 +81,16 @@ class RuntimeCopy:
 
     def _write(self, place: Path, files: dict[Path, bytes]) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self._folder))
+        try:
+            self._fill(temporary, files)
+            temporary.rename(place)
+        except BaseException:
+            remove_tree(temporary)
+            raise
+        place.chmod(0o555)
+        sync_folder(self._folder)
+
+    def _fill(self, temporary: Path, files: dict[Path, bytes]) -> None:
         for name, data in files.items():
             target = temporary / PACKAGE / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +104,3 @@ class RuntimeCopy:
                 Path(folder, file).chmod(0o444)
             sync_folder(Path(folder))
             Path(folder).chmod(0o700 if Path(folder) == temporary else 0o555)
-        temporary.rename(place)
-        place.chmod(0o555)
-        sync_folder(self._folder)
