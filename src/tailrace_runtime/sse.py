@@ -23,7 +23,7 @@ class Event:
         retry: Milliseconds a browser waits before it reconnects, or None.
     Raises:
         ValueError: event or id hold a line end or NUL, which would end the field or void the id;
-            retry is negative.
+            retry is no int, or negative.
     """
 
     data: object
@@ -35,8 +35,9 @@ class Event:
         for name, text in (("event", self.event), ("id", self.id)):
             if text is not None and any(c in text for c in "\r\n\0"):
                 raise ValueError(f"Event({name}={text!r}): a line end or NUL cannot stand in it")
-        if self.retry is not None and self.retry < 0:
-            raise ValueError(f"Event(retry={self.retry}): expected milliseconds, 0 or more")
+        # A bool is an int, and would be written as True.
+        if self.retry is not None and (type(self.retry) is not int or self.retry < 0):
+            raise ValueError(f"Event(retry={self.retry}): expected whole milliseconds, 0 or more")
 
 
 def encode_text(text: str) -> bytes:

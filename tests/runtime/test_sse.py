@@ -56,9 +56,20 @@ def test_the_end_is_an_event_of_its_own() -> None:
     assert [{"event": "end", "data": "{}"}] == parse(END)
 
 
-@pytest.mark.parametrize("field", [{"event": "a\nb"}, {"event": "a\rb"}, {"id": "a\0b"}, {"retry": -1}])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"event": "a\nb"},
+        {"event": "a\rb"},
+        {"id": "a\0b"},
+        {"retry": -1},
+        {"retry": True},
+        {"retry": 1.5},
+        {"retry": "1"},
+    ],
+)
 def test_a_field_that_would_break_the_event_is_refused(field: dict[str, str]) -> None:
-    """Line ends and NUL cannot be smuggled into an event's name or id."""
+    """No line end or NUL gets into an event's name or id, and a retry is whole milliseconds."""
     with pytest.raises(ValueError, match="Event"):
         Event("x", **field)  # type: ignore[arg-type]  # the table holds wrong values
 
