@@ -669,3 +669,32 @@ def test_a_client_that_leaves_while_its_upload_is_held_back_is_seen(is_ready: bo
             under_test.stop_replicas()
 
     run(main())
+
+
+def test_requests_cut_anywhere_are_the_same_requests() -> None:
+    """Two pipelined uploads, cut at every byte into two writes: each gets its answer, in order."""
+
+    async def main() -> None:
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                _, body = await read_request(reader)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+        sized = b"POST /function/fn HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst"
+        last = (
+            b"POST /function/fn HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"6\r\nsecond\r\n0\r\n\r\n"
+        )
+        both = sized + b"\r\n" + last
+        async with edge_before(echo) as under_test:
+            for cut in range(1, len(both)):
+                reader, writer = await under_test.connect()
+                writer.write(both[:cut])
+                await asyncio.sleep(0.002)
+                writer.write(both[cut:])
+                answer = await asyncio.wait_for(reader.read(-1), 5)
+                writer.close()
+                bodies = [part[-6:] for part in answer.split(b"HTTP/1.1 200 OK")[1:]]
+                assert [b"\nfirst", b"second"] == bodies, cut
+
+    run(main())

@@ -97,7 +97,7 @@ class Client(asyncio.Protocol):
             self._read_body(data)
         elif self._is_lingering:
             pass
-        elif self._call is not None or self._is_full:
+        elif self._call is not None or self._is_full or self._pending:
             self._keep_for_later(data)
         else:
             self._read_head(data)
@@ -105,8 +105,6 @@ class Client(asyncio.Protocol):
     # Reading a request.
 
     def _read_head(self, data: bytes) -> None:
-        if data.startswith(b"\r\n"):  # an empty line after the last request. Source: RFC 9112 2.2
-            data = data[2:]
         try:
             found = self._heads.feed(data)
             if found is None:

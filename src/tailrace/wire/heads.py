@@ -137,6 +137,12 @@ class HeadReader:
             HeadRefused: it can never become one (a bare LF, or longer than `HEAD_LIMIT`).
         """
         held = self._held
+        # An empty line after the last message is skipped. Source: RFC 9112 section 2.2
+        if held == b"\r" and data.startswith(b"\n"):
+            held.clear()
+            data = data[1:]
+        elif not held and data.startswith(b"\r\n"):
+            data = data[2:]
         if not held:
             end = data.find(b"\r\n\r\n", 0, HEAD_LIMIT)
             if end >= 0:
