@@ -20,7 +20,7 @@ RETIRE_BOUND_S = 30.0
 # EX_TEMPFAIL of sysexits.h: nothing is wrong with the function's code that a new process cannot mend.
 EXIT_RETIRED = 75
 STUCK = (
-    f"tailrace: a call did not stop within {GRACE_S:g} s after its client left; "
+    f"a call did not stop within {GRACE_S:g} s after its client left; "
     "this replica finishes its other calls and is replaced"
 )
 

@@ -49,7 +49,6 @@ class Server:
         if not self.calls.is_leaving:
             self._stop_taking()
             self._reporter.retiring(STUCK)
-            self.journal.stderr.write(f"{STUCK}\n")
             self.loop.call_later(RETIRE_BOUND_S, os._exit, EXIT_RETIRED)
             self.calls.when_clear(lambda: os._exit(EXIT_RETIRED))
         self.calls.give_up(stuck)

@@ -204,7 +204,6 @@ class Server(pywsgi.WSGIServer):  # type: ignore[misc]  # gevent has no types
         if not self.calls.is_leaving:
             self._stop_taking()
             self._reporter.retiring(STUCK)
-            self.journal.stderr.write(f"{STUCK}\n")
             gevent.spawn_later(RETIRE_BOUND_S, os._exit, EXIT_RETIRED)
             self.calls.when_clear(lambda: os._exit(EXIT_RETIRED))
 
