@@ -44,6 +44,13 @@ def test_the_connection_is_not_the_handlers() -> None:
         ("200 OK", ("A", "b\nC: d")),
         ("200 OK", ("A B", "c")),
         ("200 OK", ("", "c")),
+        ("200 OK", ("A", "b\x01")),
+        ("200 OK", ("A", "b\x7f")),
+        ("200 OK", ("A", "\u20ac")),
+        ("200 OK", ("A(", "c")),
+        ("200 OK", ("Ä", "c")),
+        ("200 O\x01K", ("A", "b")),
+        ("2000 OK", ("A", "b")),
         ("200 OK", ("Content-Length", "+3")),
     ],
 )
@@ -51,6 +58,11 @@ def test_a_head_that_would_split_is_refused(line: str, header: tuple[str, str]) 
     """No value of a handler can end the head early or begin another."""
     with pytest.raises(ValueError, match=r"status|legal|Content-Length"):
         head(line, header)
+
+
+def test_a_value_keeps_tabs_and_latin_1_letters() -> None:
+    """All that RFC 9110 section 5.5 lets stand in a value goes out as it is."""
+    assert b"\r\nA: b\tc \xe0\xa0\x85\r\n" in head("200 OK", ("A", "b\tc à\xa0\x85"))
 
 
 def test_a_chunk_carries_its_size() -> None:
