@@ -8,6 +8,7 @@ with the next bytes from its model. A read that never ends is the last resort's:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import os
@@ -29,10 +30,7 @@ MAX_THREADS = 1000
 
 
 class CallStopped(SystemExit):
-    """Raised inside a handler's thread whose client left.
-
-    A SystemExit, which ends a thread without a word should it strike after the handler's last line.
-    """
+    """Raised inside a handler's thread whose client left. A SystemExit: ``except Exception`` lets it pass."""
 
 
 class _Work:
@@ -46,6 +44,7 @@ class _Work:
         self._exchange = exchange
         self._fd = fd
         self._is_cut = False
+        self._is_done = False
         self._journal = journal
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name=f"call-{call.id}", daemon=True)
@@ -75,21 +74,28 @@ class _Work:
         return CallStopped  # the exchange sees the client leave too, and interrupts from its own thread
 
     def interrupt(self) -> bool:
-        """Set CallStopped on the thread; False when it has ended."""
+        """Set CallStopped on the thread; False when it is done."""
         ident = self._thread.ident
-        if ident is None or not self._thread.is_alive():
+        if self._is_done or ident is None or not self._thread.is_alive():
             return False
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(CallStopped))
         return True
 
     def _run(self) -> None:
+        # It may strike when the handler is done already; threading prints all but SystemExit itself. Where
+        # it kept `_serve` from telling the loop, the next cancel finds the thread ended.
+        with contextlib.suppress(CallStopped):
+            self._serve()
+
+    def _serve(self) -> None:
         is_whole = False
         try:
             self._journal.begin(self._call.id)
             is_whole = answer(self._app, environ_of(self._call), self, self._journal)
+        finally:
             if self.is_gone:
                 gc.collect()  # an SDK's stream is a cycle: until collected, its connection stays open
-        finally:
+            self._is_done = True
             self._loop.call_soon_threadsafe(self._end, is_whole)
 
     def _end(self, is_whole: bool) -> None:  # a call-back of the loop

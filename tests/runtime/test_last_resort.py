@@ -104,3 +104,30 @@ async def handle(event, context):
 
         replica.wait_log("cleaned up")
         assert "cleaned up\n" == replica.logs()
+
+
+STRUCK_LATE = """
+import gc, time
+from tailrace_runtime.threads import CallStopped
+def struck():
+    print("cleaning up")
+    raise CallStopped
+def handle(event, context):
+    gc.collect = struck  # the runtime collects when a client left: as if an interrupt met it there
+    yield "begun"
+    while True:
+        time.sleep(0.01)
+"""
+
+
+def test_an_interrupt_that_comes_late_is_not_told_to_the_function() -> None:
+    """A thread that is struck when its handler is done already ends without a word, and its call with it."""
+    with loaded_replica(STRUCK_LATE, worker="threads") as replica:
+        begin(replica, "/").close()
+        replica.wait_log("cleaning up")
+
+        replica.terminate()
+
+        assert 0 == replica.wait_exit()
+        replica.wait_report(lambda report: report["type"] == "end")
+        assert "cleaning up\n" == replica.logs()
