@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Protocol, cast
@@ -23,7 +24,7 @@ import httptools
 
 from tailrace_runtime.call import Call
 from tailrace_runtime.calls import GRACE_S
-from tailrace_runtime.framing import Framing, Headers, fault_reply, response_head
+from tailrace_runtime.framing import Framing, Headers, fault_reply, health_reply, response_head
 
 if TYPE_CHECKING:
     from tailrace_runtime.server_async import Server
@@ -38,7 +39,6 @@ MAX_DISCARDED_ITEMS = 1000
 ACLOSE_S = 1.0
 # The edge limits heads to 64 KiB; only the edge talks to this socket.
 MAX_HEAD_BYTES = 128 * 1024
-_HEALTH = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nOK"
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _HEALTH_PATHS = (b"/_/health", b"/_/ready")
 
@@ -52,13 +52,17 @@ class AsyncApp(Protocol):
 
 
 class Exchange(asyncio.Protocol):
-    """A connection and, while one runs, its call. ``is_gone`` tells that the client left."""
+    """A connection and, while one runs, its call.
+
+    ``is_gone`` tells that the client left, ``is_answering`` that bytes of the reply may have gone out.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._loop = server.loop
         self._parser = httptools.HttpRequestParser(self)
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[bool] | None = None
+        self._is_piece_answered = False
         self._timer: asyncio.TimerHandle | None = None
         self._stopping_since_s: float | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -77,6 +81,7 @@ class Exchange(asyncio.Protocol):
         self._head = b""
         self._framing: Framing | None = None
         self._is_finished = False
+        self.is_answering = False
 
     # The connection, as asyncio tells of it.
 
@@ -91,17 +96,21 @@ class Exchange(asyncio.Protocol):
             # The edge never pipelines, but it may see a reply's end, which a thread wrote, before this
             # loop does. While more waits than a head, nobody reads and the client's leaving goes unseen.
             self._early += data
+            if not self.is_answering:
+                self._is_kept = False  # it came before any answer: whoever pipelines is not served
             if len(self._early) > MAX_HEAD_BYTES:
                 self._transport.pause_reading()
             return
+        self._is_piece_answered = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if self._task is None:
-                self._transport.write(_BAD_REQUEST)
-                self._transport.close()
-            else:
+            if self._task is not None:
                 self._lose()  # two requests in one piece: whoever pipelines is not served
+                return
+            if not self._is_piece_answered:
+                self._transport.write(_BAD_REQUEST)
+            self._transport.close()
 
     def eof_received(self) -> None:
         self._lose()
@@ -121,15 +130,15 @@ class Exchange(asyncio.Protocol):
     # The request, as the parser tells of it.
 
     def on_message_begin(self) -> None:
-        if self._task is not None:
-            raise ValueError("a request came while a call is running")
+        if self._task is not None or self._is_piece_answered:
+            raise ValueError("a request came before the one before it was answered")
 
     def on_url(self, url: bytes) -> None:
         self._url += url
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value))
+        self._headers.append((name, value.strip(b" \t")))  # llhttp leaves the blanks after it
         self._count(len(name) + len(value))
 
     def on_body(self, body: bytes) -> None:
@@ -137,16 +146,25 @@ class Exchange(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         path, _, query = self._url.partition(b"?")
-        if path in _HEALTH_PATHS:
-            self._transport.write(_HEALTH)
-            self._reset()
-            return
         self._method = self._parser.get_method().decode("latin-1")
         self._is_kept = self._parser.should_keep_alive()  # the parser forgets it after this call-back
+        if path in _HEALTH_PATHS:
+            self._answer_health()
+            return
         call = Call(self._method, path, query, self._headers, b"".join(self._body))
         self._body = []
         self._server.calls.enter(self)
         self._task = self._loop.create_task(self._run(call))
+        # Not the task's own last act: one that is cancelled before its first step does nothing at all.
+        self._task.add_done_callback(functools.partial(self._end, call.id))
+
+    def _answer_health(self) -> None:
+        self._transport.write(health_reply(method=self._method))
+        self._is_piece_answered = True
+        if self._is_kept and not self._server.calls.is_leaving:
+            self._reset()
+        else:
+            self._transport.close()
 
     def _count(self, length: int) -> None:
         self._head_bytes += length
@@ -155,14 +173,14 @@ class Exchange(asyncio.Protocol):
 
     # The call.
 
-    async def _run(self, call: Call) -> None:
+    async def _run(self, call: Call) -> bool:
+        """Serve the call; whether its reply is whole."""
         self._server.journal.begin(call.id)
         try:
             await self._server.app(call, self)
-            is_whole = self._is_finished
         except BaseException as error:
-            is_whole = self._answer_failure(error)
-        self._end(call.id, is_whole=is_whole)
+            return self._answer_failure(error)
+        return self._is_finished
 
     def _answer_failure(self, error: BaseException) -> bool:
         if isinstance(error, Exception) or not self.is_gone:
@@ -172,7 +190,8 @@ class Exchange(asyncio.Protocol):
         self._send(fault_reply(method=self._method))
         return True
 
-    def _end(self, call_id: str, *, is_whole: bool) -> None:
+    def _end(self, call_id: str, task: asyncio.Task[bool]) -> None:  # a call-back of the task
+        is_whole = not task.cancelled() and task.exception() is None and task.result()
         self._task = None  # a task kept is a traceback kept is a model's connection kept
         self._stopping_since_s = None
         if self._timer is not None:
@@ -275,6 +294,7 @@ class Exchange(asyncio.Protocol):
     def _send(self, data: bytes) -> None:
         if self.is_gone:
             return
+        self.is_answering = True
         if not self._transport.get_write_buffer_size():
             # Written here and not by the transport, which waits for the loop's next turn: the handler
             # may compute for long before it awaits again.

@@ -111,6 +111,12 @@ def fault_reply(*, method: str) -> bytes:
     return head + framing.frame(FAULT_BODY)
 
 
+def health_reply(*, method: str) -> bytes:
+    """The whole answer to who asks whether this replica serves."""
+    head, framing = response_head(status_line(200), [("Content-Type", "text/plain")], method=method, length=2)
+    return head + framing.frame(b"OK")
+
+
 def _declared(value: str) -> int:
     if not value.isascii() or not value.isdigit():
         raise ValueError(f"Content-Length {value!r} is not a number of bytes")

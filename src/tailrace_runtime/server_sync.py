@@ -17,6 +17,8 @@ from gevent import pywsgi
 from gevent.event import Event  # type: ignore[import-untyped]  # as above
 
 from tailrace_runtime.calls import EXIT_RETIRED, GRACE_S, RETIRE_BOUND_S, STUCK, Calls
+from tailrace_runtime.framing import health_reply
+from tailrace_runtime.head import Head, parse_request_line
 from tailrace_runtime.journal import Journal
 from tailrace_runtime.report import Reporter
 from tailrace_runtime.strike import silence
@@ -29,39 +31,9 @@ if TYPE_CHECKING:
 pywsgi.MAX_REQUEST_LINE = 65_536 + 1024
 # A handler that never waits lets the other greenlets, and the watcher of its client, run this often.
 FAIR_SENDS = 64
-_HEALTH = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nOK"
 _HEALTH_PATHS = ("/_/health", "/_/ready")
-
-
-class Head:
-    """A request's header lines, with the little interface that gevent's handler asks of them.
-
-    Raises:
-        ValueError: a line that is no header, a folded one, or no end; gevent answers 400.
-    """
-
-    status = ""
-
-    def __init__(self, rfile: io.BufferedReader) -> None:
-        self.pairs: list[tuple[str, str]] = []
-        while (line := rfile.readline(pywsgi.MAX_REQUEST_LINE)) != b"\r\n":
-            name, colon, value = line.decode("latin-1").partition(":")
-            if not colon or not line.endswith(b"\n") or not name or name != name.strip():
-                raise ValueError("not a header line")
-            self.pairs.append((name.lower(), value.strip()))
-
-    def get(self, name: str, default: str | None = None) -> str | None:
-        wanted = name.lower()
-        return next((value for key, value in self.pairs if key == wanted), default)
-
-    getheader = get
-
-    def __delitem__(self, name: str) -> None:
-        self.pairs = [pair for pair in self.pairs if pair[0] != name.lower()]
-
-    @property
-    def typeheader(self) -> str | None:
-        return self.get("content-type")
+# What reading a body raises: the client left, its chunks are malformed, or it is larger than memory.
+_UNREADABLE = (OSError, ValueError, OverflowError, MemoryError)
 
 
 class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent has no types
@@ -93,33 +65,51 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent has no types
             self._watcher.close()
             self._timer.close()
 
-    def MessageClass(self, rfile: io.BufferedReader, _: int) -> Head:  # gevent's name
-        return Head(rfile)
-
     def read_request(self, raw_requestline: str) -> bool:
+        """Read the head. Raises ValueError: gevent answers 400 and closes the connection."""
         self.is_busy = True
-        return bool(super().read_request(raw_requestline))
+        self.command, self.path, self.request_version = parse_request_line(raw_requestline)
+        try:
+            self.headers = Head(self.rfile)
+        except OSError as error:
+            raise ValueError("the client left") from error
+        self.content_length = self.headers.body_length()
+        self.close_connection = not self.headers.keeps_alive(self.request_version)
+        return True
 
     def handle_one_response(self) -> None:
-        """Read the body, then run the app under the watcher."""
+        """Read the body, whoever answers: what were left of it would be read as the next request."""
         try:
-            if self.path in _HEALTH_PATHS:
-                self.socket.sendall(_HEALTH)
-                return
             body = self.wsgi_input.read()
-        except OSError:  # the client left, or its chunked framing is broken
+            # More than the request before there is any answer: whoever pipelines is not served.
+            self.close_connection |= self._has_more()
+            if self.path.partition("?")[0] in _HEALTH_PATHS:
+                self.socket.sendall(health_reply(method=self.command))
+                self.close_connection |= self.server.calls.is_leaving
+                body = None
+        except _UNREADABLE:
             self.close_connection = True
-            return
-        self.environ["wsgi.input"] = io.BytesIO(body)
-        self.environ["CONTENT_LENGTH"] = str(len(body))
-        self.environ.pop("HTTP_TRANSFER_ENCODING", None)
-        self._serve(self.environ)
+            body = None
+        if body is not None:
+            self.environ["wsgi.input"] = io.BytesIO(body)
+            self.environ["CONTENT_LENGTH"] = str(len(body))
+            self.environ.pop("HTTP_TRANSFER_ENCODING", None)
+            self._serve(self.environ)
         self.is_busy = False
+
+    def _has_more(self) -> bool:
+        """Whether more was read than the request, or waits to be."""
+        self.socket.settimeout(0.0)
+        try:
+            return bool(self.rfile.peek(1))
+        finally:
+            self.socket.settimeout(None)
 
     def _serve(self, environ: WSGIEnvironment) -> None:
         server, call = self.server, environ.get("HTTP_X_CALL_ID", "")
         token = server.journal.begin(call)
         server.calls.enter(self)
+        self._sends = 0
         self._watcher.start(self._on_readable)
         try:
             is_whole = answer(self.application, environ, self, server.journal)
@@ -143,6 +133,8 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent has no types
             self.is_gone = True
             self.strike()
             self._timer.start(self._on_timer)
+        elif not self._sends:
+            self.close_connection = True
 
     def _on_timer(self) -> None:
         """In the hub: the handler survived its kill. Once more, then never mind this process."""

@@ -57,6 +57,7 @@ class _Work:
 
     def send(self, data: bytes) -> None:
         left = memoryview(data)
+        self._exchange.is_answering = True  # before the write: the loop may see the next request at once
         while left:
             if self.is_gone:
                 raise ClientGone
