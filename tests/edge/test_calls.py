@@ -682,7 +682,8 @@ def test_requests_cut_anywhere_are_the_same_requests() -> None:
 
         sized = b"POST /function/fn HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst"
         last = (
-            b"POST /function/fn HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST /function/fn HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
             b"6\r\nsecond\r\n0\r\n\r\n"
         )
         both = sized + b"\r\n" + last
