@@ -6,6 +6,7 @@ One test per row of the table in the clients' reference, section 2, with the rea
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -166,6 +167,21 @@ def counts(replica: Replica) -> dict[str, int]:
     return loaded
 
 
+def settled(replica: Replica) -> dict[str, int]:
+    """The counts once two looks in a row agree: the end of a call may be on its way."""
+    last = counts(replica)
+    while (now := counts(replica)) != last:
+        last = now
+    return now
+
+
+def grown(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
+    """What there is more of than before. asyncio's own pool (name look-ups) may fill up to its bound."""
+    pool = (os.cpu_count() or 1) + 4
+    allowed = {**before, "threads": max(before["threads"], 1 + pool)}
+    return {kind: count for kind, count in now.items() if count > allowed[kind]}
+
+
 @pytest.mark.parametrize(("style", "moment"), CASES)
 @pytest.mark.parametrize("manner", MANNERS)
 def test_the_models_connection_closes_within_100_ms(
@@ -228,7 +244,7 @@ def test_300_disconnects_leave_nothing_behind(
     replica = replicas[manner]
     for style in STREAMS:  # warm: what the SDKs open once stays
         leave(*begin(replica, model, style, MOMENTS["midstream"], tokens=2), 0.3)
-    before = counts(replica)
+    before = settled(replica)
 
     for number in range(300):
         style = STREAMS[number % 4]
@@ -236,7 +252,7 @@ def test_300_disconnects_leave_nothing_behind(
         tokens = 0 if moment == "before" else 2
         leave(*begin(replica, model, style, MOMENTS[moment], tokens=tokens), 0.3)
 
-    wait_until(lambda: counts(replica) == before, 5)
+    wait_until(lambda: not grown(before, counts(replica)), 10)
     assert "" == replica.logs()
 
 
