@@ -51,7 +51,6 @@ class Upstream(asyncio.Protocol):
         "_left",
         "_method",
         "address",
-        "is_fresh",
         "on_lost",
         "transport",
     )  # fmt: skip
@@ -59,7 +58,6 @@ class Upstream(asyncio.Protocol):
     def __init__(self, address: Address, on_lost: Callable[[Upstream], None]) -> None:
         self.address = address
         self.on_lost = on_lost
-        self.is_fresh = True
         self.transport: asyncio.Transport
         self._caller: Caller | None = None
         self._reset()
@@ -164,7 +162,6 @@ class Upstream(asyncio.Protocol):
         """The call is over and its request fully sent; whether the connection can carry another."""
         self._caller = None
         self._reset()
-        self.is_fresh = False
         return not self.transport.is_closing()
 
     def _lose(self, why: str) -> None:
@@ -240,6 +237,8 @@ class Pool:
                 if not tries_left:
                     raise
                 await asyncio.sleep(CONNECT_RETRY_S)
+        if upstream.transport.is_closing():  # lost before it was ours: `_lost` has run already
+            raise ConnectionResetError("the replica closed the connection at once")
         self._open.add(upstream)
         return upstream
 

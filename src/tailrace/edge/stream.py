@@ -31,7 +31,7 @@ class Stream:
     Owns neither the transport nor its end. ``is_chunked`` False: the bytes go out as they are.
     """
 
-    __slots__ = ("_dialect", "_first", "_outbox", "_seen", "_tail", "_transport", "bytes_sent", "is_chunked")
+    __slots__ = ("_dialect", "_first", "_outbox", "_seen", "_tail", "_transport", "is_chunked")
 
     def __init__(
         self,
@@ -47,7 +47,6 @@ class Stream:
         self._transport = transport
         self._first = first  # the head to the client, when its body is about to follow: one write for both
         self.is_chunked = is_chunked
-        self.bytes_sent = 0
         # A sized body has no room for a frame of ours: the only truth left is a cut.
         self._dialect: Dialect | None = Dialect.PLAIN
         if head.content_length is None:
@@ -66,7 +65,6 @@ class Stream:
         self._write(body, whole)
 
     def _write(self, body: bytes, whole: bytes | None) -> None:
-        self.bytes_sent += len(body)
         if self._first:
             framed = (whole or b"%x\r\n%b\r\n" % (len(body), body)) if self.is_chunked and body else body
             self._outbox.put(self._transport, self._first + framed)
