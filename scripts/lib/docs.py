@@ -30,7 +30,7 @@ def settings_block() -> Iterator[str]:
         yield f"{row.sentence}\n\n"
         commands = " and ".join(f"`tailrace {name}`" for name in commands_with(row.flag))
         yield f"Environment `{row.env}`, flag `{row.flag}` of {commands}. "
-        yield f"Default: `{_default(row)}`{unit}.\n\n"
+        yield f"Default: `{_default(row)}`{unit}.\n\n" if _default(row) else "Default: none.\n\n"
 
 
 def commands_with(flag: str) -> list[str]:
@@ -48,8 +48,9 @@ def annotations_block() -> Iterator[str]:
     """One section per annotation."""
     for option in OPTIONS:
         values = ", ".join(f"`{choice}`" for choice in option.choices)
-        default = f"`{option.default}`" if option.default else "detected"
-        yield f"### `{option.key}`\n\n{option.sentence}\n\nValues: {values}. Default: {default}.\n\n"
+        values = option.form or values
+        default = f"Default: `{option.default}`." if option.default else "Without it: as said here."
+        yield f"### `{option.key}`\n\n{option.sentence}\n\nValue: {values}. {default}\n\n"
 
 
 def commands_block() -> Iterator[str]:

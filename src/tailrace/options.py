@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from tailrace.durations import parse_duration
 from tailrace.errors import InvalidDeployment
 from tailrace.names import nearest
 
@@ -20,17 +21,25 @@ DialectName = Literal["native", "passthrough", "openai", "ai-sdk", "ndjson", "pl
 PREFIX = "com.tailrace."
 # A single machine runs process replicas; more than this is a typing error, not a wish.
 MAX_REPLICAS = 100
+MAX_CONCURRENCY = 1_000_000
+_A_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One annotation: its key, the values it takes, what absence means, and a sentence for the docs."""
+    """One annotation: its key, the values it takes, what absence means, and a sentence for the docs.
+
+    ``form`` says in words what it takes where that is no choice of a few; empty otherwise.
+    """
 
     key: str
     choices: tuple[str, ...]
     default: str
     sentence: str
+    form: str = ""
 
+
+_CLOCK_FORM = "a duration such as `90s`, `1m30s` or `500ms`; `0` or `none`: no limit"
 
 WORKER = Option(
     "com.tailrace.worker",
@@ -43,22 +52,108 @@ DIALECT = Option(
     ("native", "passthrough", "openai", "ai-sdk", "ndjson", "plain"),
     "",
     "The framing of the function's stream, when its head and first event do not tell: "
-    "it decides how a failure after the first byte is told.",
+    "it decides how a failure after the first byte is told. Without it the dialect is detected.",
 )
-OPTIONS: tuple[Option, ...] = (WORKER, DIALECT)
+HEARTBEAT = Option(
+    "com.tailrace.stream.heartbeat",
+    ("off",),
+    "",
+    "Silence after which an event stream gets the comment `: ping`. Without it: `heartbeat_s` of the gateway.",
+    "a duration such as `15s`, or `off`",
+)
+EARLY_HEAD = Option(
+    "com.tailrace.stream.early-head",
+    ("on", "off"),
+    "",
+    "Whether a caller that waits for an event stream gets its head after 5 s at most, and heartbeats from "
+    "then on, also while no replica has the call yet. What fails later is told as an error event. "
+    "Without it: for requests whose `Accept` names `text/event-stream`.",
+)
+STATUS = Option(
+    "com.tailrace.stream.status",
+    ("on", "off"),
+    "off",
+    "Whether a caller that waits with an early head is told why: `event: status` with the state `queued` "
+    "or `starting`. The head then goes out at once.",
+)
+CONCURRENCY = Option(
+    "com.tailrace.concurrency.max",
+    (),
+    "",
+    "Calls that one replica answers at once; more wait in the function's queue. "
+    "OpenFaaS's `max_inflight` in `environment` means the same.",
+    "a whole number; `0`: no limit",
+)
+TIMEOUT_QUEUE = Option(
+    "com.tailrace.timeout.queue", (), "", "How long a call waits for a free place on a ready replica. "
+    "Without it: `queue_timeout_s` of the gateway.",
+    _CLOCK_FORM,
+)  # fmt: skip
+TIMEOUT_START = Option(
+    "com.tailrace.timeout.start", (), "", "How long the function may take to the first byte of its answer. "
+    "Without it: the total of OpenFaaS's settings, else `start_timeout_s` of the gateway.",
+    _CLOCK_FORM,
+)  # fmt: skip
+TIMEOUT_IDLE = Option(
+    "com.tailrace.timeout.idle", (), "", "How long the function may be silent between two bytes. "
+    "Without it: the total of OpenFaaS's settings, else `idle_timeout_s` of the gateway.",
+    _CLOCK_FORM,
+)  # fmt: skip
+TIMEOUT_TOTAL = Option(
+    "com.tailrace.timeout.total", (), "",
+    "How long the whole answer may take, from the moment a replica takes the call. "
+    "Without it: OpenFaaS's `exec_timeout`, else its `write_timeout`, else `total_timeout_s` of the gateway. "
+    "A caller's `X-Timeout` may only shorten it.",
+    _CLOCK_FORM,
+)  # fmt: skip
+OPTIONS: tuple[Option, ...] = (
+    WORKER,
+    DIALECT,
+    HEARTBEAT,
+    EARLY_HEAD,
+    STATUS,
+    CONCURRENCY,
+    TIMEOUT_QUEUE,
+    TIMEOUT_START,
+    TIMEOUT_IDLE,
+    TIMEOUT_TOTAL,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionOptions:
-    """The options of one function, checked. ``dialect`` None means: detect it."""
+    """The options of one function, checked. None everywhere means: not said, so the gateway's setting.
+
+    Attributes:
+        dialect: None: detect it.
+        heartbeat_s: Seconds; 0 for none.
+        has_early_head: None: when the client's ``Accept`` names an event stream.
+        concurrency: Calls per replica; 0: no limit.
+        queue_s, start_s, idle_s, total_s: The four clocks, seconds; 0: no limit.
+        read_s: How long the request may take to come, seconds; 0: no limit.
+    """
 
     worker: Worker = "greenlets"
     dialect: DialectName | None = None
     min_replicas: int = 1
+    heartbeat_s: float | None = None
+    has_early_head: bool | None = None
+    has_status: bool = False
+    concurrency: int = 0
+    queue_s: float | None = None
+    start_s: float | None = None
+    idle_s: float | None = None
+    total_s: float | None = None
+    read_s: float | None = None
 
 
-def read_options(annotations: Mapping[str, str], labels: Mapping[str, str]) -> FunctionOptions:
-    """The options that a deployment's annotations and labels ask for.
+def read_options(
+    annotations: Mapping[str, str], labels: Mapping[str, str], env: Mapping[str, str]
+) -> FunctionOptions:
+    """The options that a deployment asks for: by annotation, by label, by OpenFaaS's own variables.
+
+    A total that comes from ``exec_timeout`` or ``write_timeout`` also is the ``start`` and the ``idle``
+    clock, unless one of the two is named: ``exec_timeout: 90s`` alone lets a silent handler answer after 80 s.
 
     Raises:
         InvalidDeployment: an unknown ``com.tailrace.*`` key, or a value the key does not take.
@@ -71,10 +166,21 @@ def read_options(annotations: Mapping[str, str], labels: Mapping[str, str]) -> F
             raise InvalidDeployment(f"annotation '{key}' is not one Tailrace knows", hint=hint)
     worker = _choice(WORKER, annotations)
     dialect = _choice(DIALECT, annotations)
+    early = _choice(EARLY_HEAD, annotations)
+    start_s, idle_s, total_s = _clocks(annotations, env)
     return FunctionOptions(
         worker=cast("Worker", worker),
         dialect=cast("DialectName", dialect) if dialect else None,
         min_replicas=_replicas(labels.get("com.openfaas.scale.min", "1")),
+        heartbeat_s=_heartbeat(annotations),
+        has_early_head=early == "on" if early else None,
+        has_status=_choice(STATUS, annotations) == "on",
+        concurrency=_concurrency(annotations, env),
+        queue_s=_clock(TIMEOUT_QUEUE, annotations),
+        start_s=start_s,
+        idle_s=idle_s,
+        total_s=total_s,
+        read_s=_openfaas_duration("read_timeout", env),
     )
 
 
@@ -87,9 +193,75 @@ def _choice(option: Option, annotations: Mapping[str, str]) -> str:
     return value
 
 
-def _replicas(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > MAX_REPLICAS:
+def _clocks(
+    annotations: Mapping[str, str], env: Mapping[str, str]
+) -> tuple[float | None, float | None, float | None]:
+    """Start, idle and total in seconds; None where nothing is said."""
+    start_s, idle_s = _clock(TIMEOUT_START, annotations), _clock(TIMEOUT_IDLE, annotations)
+    total_s = _clock(TIMEOUT_TOTAL, annotations)
+    if total_s is not None:
+        return start_s, idle_s, total_s
+    total_s = _openfaas_duration("exec_timeout", env)
+    if total_s is None:
+        total_s = _openfaas_duration("write_timeout", env)
+    if total_s is not None and start_s is None and idle_s is None:
+        return total_s, total_s, total_s
+    return start_s, idle_s, total_s
+
+
+def _clock(option: Option, annotations: Mapping[str, str]) -> float | None:
+    text = annotations.get(option.key)
+    if text is None:
+        return None
+    seconds = 0.0 if text == "none" else parse_duration(text)
+    if seconds is None or seconds > _A_DAY_S:
         raise InvalidDeployment(
-            f"label 'com.openfaas.scale.min: {text[:40]}' is not a whole number from 0 to {MAX_REPLICAS}"
+            f"annotation '{option.key}: {text[:40]}' is not a duration of at most 24h",
+            hint="Write it as 90s, 1m30s or 500ms; 0 or none means no limit.",
         )
-    return max(1, int(text))  # scale to zero is the autoscaler's, which does not exist yet
+    return seconds
+
+
+def _openfaas_duration(key: str, env: Mapping[str, str]) -> float | None:
+    """One of OpenFaaS's timeouts: a Go duration, or a whole number of seconds."""
+    text = env.get(key, "")
+    if not text:
+        return None
+    is_seconds = text.isascii() and text.isdigit() and len(text) <= 9
+    seconds = float(text) if is_seconds else parse_duration(text)
+    if seconds is None or seconds > _A_DAY_S:
+        raise InvalidDeployment(
+            f"environment '{key}: {text[:40]}' is not a duration of at most 24h",
+            hint="Write it as 90s, 1m30s or a whole number of seconds; 0 means no limit.",
+        )
+    return seconds
+
+
+def _heartbeat(annotations: Mapping[str, str]) -> float | None:
+    text = annotations.get(HEARTBEAT.key)
+    if text is None or text == "off":
+        return None if text is None else 0.0
+    seconds = parse_duration(text)
+    if seconds is None or not 0.05 <= seconds <= 3600:
+        raise InvalidDeployment(
+            f"annotation '{HEARTBEAT.key}: {text[:40]}' is not a duration from 50ms to 1h, or off"
+        )
+    return seconds
+
+
+def _concurrency(annotations: Mapping[str, str], env: Mapping[str, str]) -> int:
+    key, text = f"annotation '{CONCURRENCY.key}", annotations.get(CONCURRENCY.key)
+    if text is None:
+        key, text = "environment 'max_inflight", env.get("max_inflight") or "0"
+    return _whole(text, MAX_CONCURRENCY, key)
+
+
+def _replicas(text: str) -> int:
+    found = _whole(text, MAX_REPLICAS, "label 'com.openfaas.scale.min")
+    return max(1, found)  # scale to zero is the autoscaler's, which does not exist yet
+
+
+def _whole(text: str, highest: int, what: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > highest:
+        raise InvalidDeployment(f"{what}: {text[:40]}' is not a whole number from 0 to {highest}")
+    return int(text)

@@ -6,15 +6,23 @@ refused with the key, the value and its source; it never falls back to a default
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 
 from tailrace.errors import InvalidRequest
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+LogFormat = Literal["text", "json", "off"]
+_DOMAIN = re.compile(
+    r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+)
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -43,6 +51,41 @@ def _flag(text: str) -> bool:
     if text.lower() not in ("true", "false", "1", "0"):
         raise ValueError("true or false")
     return text.lower() in ("true", "1")
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(", ".join(choices[:-1]) + f" or {choices[-1]}")
+        return text
+
+    return parse
+
+
+def _whole_or_none(low: int, high: int) -> Callable[[str], int | None]:
+    parse = _whole(low, high)
+    return lambda text: parse(text) if text else None
+
+
+def _metrics_port(text: str) -> int | None:
+    return None if text == "off" else _whole(0, 65535)(text)
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("addresses or networks with commas between them, such as 10.0.0.0/8") from None
+
+
+def _file(text: str) -> Path | None:
+    return _path(text) if text else None
+
+
+def _domain(text: str) -> str:
+    if text and (len(text) > 253 or not _DOMAIN.fullmatch(text)):
+        raise ValueError("a host name, such as api.example.com")
+    return text.lower()
 
 
 def _path(text: str) -> Path:
@@ -90,11 +133,83 @@ ROWS: tuple[Row, ...] = (
     Row("bundle_limit", _whole(1024, 1 << 32), str(64 * MIB), "bytes", "Largest handler folder, packed."),
     Row(
         "queue_timeout_s", _seconds(0.01, 3600), "30", "seconds",
-        "How long a call is held while its function has no ready replica; over it: 503.",
+        "How long a call may wait for a free place on a ready replica; over it: 503.",
     ),
     Row(
-        "start_timeout_s", _seconds(1, 3600), "120", "seconds",
+        "start_timeout_s", _seconds(0, 86400), "60", "seconds",
+        "How long a function may take to its first byte; over it: 504. 0: no limit.",
+    ),
+    Row(
+        "idle_timeout_s", _seconds(0, 86400), "60", "seconds",
+        "How long a function may be silent between two bytes of its answer. 0: no limit.",
+    ),
+    Row(
+        "total_timeout_s", _seconds(0, 86400), "0", "seconds",
+        "How long an answer may take from the moment a replica takes the call. 0: no limit.",
+    ),
+    Row(
+        "read_timeout_s", _seconds(0, 86400), "0", "seconds",
+        "How long a client may take to send a request's body; over it: 408. 0: only progress is asked for.",
+    ),
+    Row(
+        "heartbeat_s", _seconds(0, 3600), "15", "seconds",
+        "Silence after which an event stream gets a comment, so that no proxy takes it for dead. 0: never.",
+    ),
+    Row(
+        "early_head_s", _seconds(0, 3600), "5", "seconds",
+        "How long the head of an event stream is held for a real status, at most.",
+    ),
+    Row(
+        "queue_limit", _whole(0, 1_000_000), "64", "calls",
+        "Calls that may wait for one function; one more: 429 with Retry-After.",
+    ),
+    Row(
+        "load_timeout_s", _seconds(1, 3600), "120", "seconds",
         "How long a replica may take to load its handler before it is killed.",
+    ),
+    Row(
+        "header_timeout_s", _seconds(0.01, 3600), "15", "seconds",
+        "How long a client may take to send a request's head; over it: 408 and the connection closes.",
+    ),
+    Row(
+        "keep_alive_timeout_s", _seconds(0.01, 86400), "75", "seconds",
+        "How long a client's connection may be idle between two requests.",
+    ),
+    Row(
+        "stall_timeout_s", _seconds(0.01, 86400), "30", "seconds",
+        "How long a client may take nothing of what is sent to it, or send nothing of a body it began.",
+    ),
+    Row(
+        "connection_limit", _whole(1, 1_000_000), "20000", "connections",
+        "Clients connected at once; the one that is idle longest makes room for one more, else it gets 503.",
+    ),
+    Row(
+        "connection_requests", _whole(1, 1 << 40), "100000", "requests",
+        "Requests answered on one connection before it is closed.",
+    ),
+    Row(
+        "buffer_limit", _whole(MIB, 1 << 40), str(256 * MIB), "bytes",
+        "Bytes held for all calls together, beyond which new calls get 503.",
+    ),
+    Row(
+        "drain_s", _seconds(0, 86400), "30", "seconds",
+        "How long running calls may finish after SIGTERM before they are ended.",
+    ),
+    Row("log_format", _one_of("text", "json", "off"), "text", "", "The line per call: text, json or off."),
+    Row("metrics_port", _metrics_port, "8082", "", "Port of the metrics on 127.0.0.1; 0: a free one; off: none."),
+    Row(
+        "trusted_proxies", _networks, "", "",
+        "Addresses or networks, with commas, whose X-Forwarded-For tells who the client is.",
+    ),
+    Row("tls_cert", _file, "", "", "Certificate chain (PEM) to answer HTTPS with; needs tls_key."),
+    Row("tls_key", _file, "", "", "Private key (PEM) of tls_cert."),
+    Row(
+        "domain", _domain, "", "",
+        "Name to answer HTTPS for with certificates made automatically (tailrace[tls]); needs auth.",
+    ),
+    Row(
+        "fd", _whole_or_none(0, 1_000_000), "", "",
+        "Descriptor of a listening socket that was handed in, instead of host and port.",
     ),
     Row("log_lines", _whole(100, 1_000_000), "5000", "lines", "Log lines kept in memory per function."),
 )  # fmt: skip
@@ -112,6 +227,27 @@ class Settings:
     bundle_limit: int
     queue_timeout_s: float
     start_timeout_s: float
+    idle_timeout_s: float
+    total_timeout_s: float
+    read_timeout_s: float
+    heartbeat_s: float
+    early_head_s: float
+    queue_limit: int
+    load_timeout_s: float
+    header_timeout_s: float
+    keep_alive_timeout_s: float
+    stall_timeout_s: float
+    connection_limit: int
+    connection_requests: int
+    buffer_limit: int
+    drain_s: float
+    log_format: LogFormat
+    metrics_port: int | None
+    trusted_proxies: tuple[Network, ...]
+    tls_cert: Path | None
+    tls_key: Path | None
+    domain: str
+    fd: int | None
     log_lines: int
     # Where each value came from: "flag", "environment" or "default", by field name.
     sources: Mapping[str, str]

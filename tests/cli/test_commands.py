@@ -278,14 +278,14 @@ def test_an_error_of_packing_names_the_function(shell: Shell) -> None:
     (shell.folder / "odd.yaml").write_text(
         "provider: {name: openfaas}\nfunctions:\n"
         "  odd:\n    lang: python3-http\n    handler: ./empty\n"
-        "  fine:\n    lang: python3-http\n    handler: ./talk\n    environment: {max_inflight: 3}\n"
+        "  fine:\n    lang: python3-http\n    handler: ./talk\n    fprocess: x\n"
     )
     done = shell.run("deploy", "-f", "odd.yaml", "--filter", "odd")
 
     assert done.returncode == 1
     assert done.stderr.startswith("error: function 'odd': handler folder has no ")
     both = shell.run("deploy", "-f", "odd.yaml", "--no-wait").stderr
-    assert "note: odd.yaml: 'max_inflight' (of fine) is not applied by the gateway yet" in both
+    assert "note: odd.yaml: 'fprocess' (of fine)" in both
     assert re.search("^odd: failed: handler folder has no ", both, re.M)
     assert shell.run("remove", "fine").returncode == 0
 
@@ -316,6 +316,7 @@ def test_a_reader_that_leaves_ends_a_gateway_quietly(shell: Shell, tmp_path: Pat
         ("--bundle-limit", "8192", "bundle_limit +8192 bytes"),
         ("--queue-timeout-s", "2.5", r"queue_timeout_s +2\.5 seconds"),
         ("--start-timeout-s", "9", r"start_timeout_s +9\.0 seconds"),
+        ("--trusted-proxies", "10.0.0.0/8", r"trusted_proxies +10\.0\.0\.0/8"),
         ("--log-lines", "200", "log_lines +200 lines"),
     ],
 )

@@ -37,7 +37,7 @@ def test_every_generated_part_has_its_page() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_every_setting_has_its_flag(row: Row) -> None:
     """`serve` takes all of them, `up` those that a person at work changes; the page says which."""
-    everyday = ("host", "port", "auth", "state_dir")
+    everyday = ("host", "port", "auth", "state_dir", "log_format", "metrics_port")
 
     assert commands_with(row.flag) == (["serve", "up"] if row.name in everyday else ["serve"])
     assert f"flag `{row.flag}` of `tailrace serve`" in (REFERENCE / "settings.md").read_text()

@@ -51,7 +51,7 @@ async def open_house(
     persistent: bool = True,
     runtime: Path | None = FAKE_RUNTIME,
     env: Mapping[str, str] | None = None,
-    start_timeout_s: float = 60.0,
+    load_timeout_s: float = 60.0,
 ) -> AsyncIterator[House]:
     """A house below folder; everything in it is stopped at the end.
 
@@ -59,7 +59,7 @@ async def open_house(
         runtime: None is the real one, whose environment needs a package index or uv's cache.
     """
     (folder / "work").mkdir(exist_ok=True)
-    chosen = settings.load({"start_timeout_s": start_timeout_s}, env={})
+    chosen = settings.load({"load_timeout_s": load_timeout_s}, env={})
     logged: list[LogLine] = []
     with open_state(folder / "state") as state:
         provider = ProcessProvider(

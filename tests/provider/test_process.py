@@ -56,7 +56,7 @@ def in_house(tmp_path: Path, act: Callable[[House], Awaitable[None]], **options:
     """Run act in a house, and check that nothing of it is left afterwards."""
 
     async def main() -> None:
-        async with open_house(tmp_path, **options) as house:  # type: ignore[arg-type]  # start_timeout_s only
+        async with open_house(tmp_path, **options) as house:  # type: ignore[arg-type]  # load_timeout_s only
             await act(house)
             await house.provider.aclose()
             assert [] == [*house.state.replicas.iterdir(), *house.state.sockets.iterdir()]
@@ -96,7 +96,7 @@ def test_a_replica_that_ends_or_hangs_while_loading_is_told(
             await house.provider.start(await house.deploy("f", handler), "f-1")
         assert caught.value.message.endswith("its last words:\nlast word")
 
-    in_house(tmp_path, act, start_timeout_s=1.0)
+    in_house(tmp_path, act, load_timeout_s=1.0)
 
 
 SHOW = "import json, os, boot\nboot.tell({{'type': 'log', 'text': json.dumps({})}})"

@@ -1,10 +1,10 @@
-"""wire.durations: durations as Go writes them."""
+"""durations: durations as Go writes them."""
 
 from __future__ import annotations
 
 import pytest
 
-from tailrace.wire.durations import parse_duration
+from tailrace.durations import parse_duration
 
 
 @pytest.mark.parametrize(

@@ -129,19 +129,6 @@ def test_what_has_no_meaning_yet_is_said_once_a_key(folder: Path) -> None:
     assert "request bodies are always complete before a Flask handler runs" in notes
 
 
-def test_what_the_watchdog_would_read_is_noted_and_kept(folder: Path) -> None:
-    """The gateway does not apply it yet; the function gets its variable."""
-    stack = read(folder, FN + "    environment: {exec_timeout: 5m, max_inflight: 3, OWN: 1}\n")
-
-    notes = stack.notes_on(stack.functions)
-
-    assert [note.partition(";")[0] for note in notes] == [
-        f"stack.yaml: '{key}' (of hello) is not applied by the gateway yet"
-        for key in ("exec_timeout", "max_inflight")
-    ]
-    assert stack.functions[0].env == {"exec_timeout": "5m", "max_inflight": "3", "OWN": "1"}
-
-
 def test_notes_are_about_the_functions_that_are_asked_for(folder: Path) -> None:
     """A filter leaves the others' notes out."""
     (folder / "two").mkdir()

@@ -34,11 +34,8 @@ _NO_MEANING_YET = (
     "build_secrets",
     "platforms",
 )
-# OpenFaaS's watchdog reads these from the environment.
-_WATCHDOG = ("exec_timeout", "read_timeout", "write_timeout", "max_inflight")
 _NO_EFFECT = "has no effect in Tailrace yet"
 _NOT_NEEDED = "is not needed: request bodies are always complete before a Flask handler runs"
-_NOT_APPLIED = "is not applied by the gateway yet; the function gets it in its environment all the same"
 _FUNCTION = (
     "lang", "handler", "image", "namespace", "skip_build", "environment", "environment_file", "secrets",
     "labels", "annotations", *_NO_MEANING_YET,
@@ -290,9 +287,6 @@ class _StackReader:
             env.update(reader.texts_by_key(top, "environment"))
         if {"buffer_body", "http_buffer_req_body"} & env.keys():
             self._note("buffer_body", _NOT_NEEDED, name)
-        for key in _WATCHDOG:
-            if key in env:
-                self._note(key, _NOT_APPLIED, name)
         return env
 
     def _read_secrets(self, table: Table) -> tuple[str, ...]:

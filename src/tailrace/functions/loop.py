@@ -63,7 +63,7 @@ class Reconciler:
             NotFound: an update of a function that is not deployed.
             AlreadyExists: a new function of a name that is.
         """
-        read_options(spec.annotations, spec.labels)
+        read_options(spec.annotations, spec.labels, spec.env)
         async with self._changing:
             known = self._table.get(spec.name)
             if known is None and is_there is True:
@@ -116,7 +116,7 @@ class Reconciler:
         is_answered = any(
             r.revision == spec.revision and r.state == "ready" for r in function.replicas.values()
         )
-        function.options = read_options(spec.annotations, spec.labels)
+        function.options = read_options(spec.annotations, spec.labels, spec.env)
         function.spec = spec
         function.failures, function.retry_at, function.last_error = 0, 0.0, ""
         if not is_answered:

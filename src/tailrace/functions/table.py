@@ -57,7 +57,7 @@ class Function:
 
     def __init__(self, spec: FunctionSpec, on_change: Callable[[], None]) -> None:
         self.spec = spec
-        self.options: FunctionOptions = read_options(spec.annotations, spec.labels)
+        self.options: FunctionOptions = read_options(spec.annotations, spec.labels, spec.env)
         self.on_change = on_change
         self.is_removed = False
         self.replicas: dict[str, Replica] = {}

@@ -83,8 +83,8 @@ def since_moment(text: str) -> str:
     """
     from datetime import UTC, datetime, timedelta
 
+    from tailrace.durations import parse_duration
     from tailrace.errors import InvalidRequest
-    from tailrace.wire.durations import parse_duration
 
     seconds = parse_duration(text)
     if seconds is not None:

@@ -13,17 +13,8 @@ if TYPE_CHECKING:
     from tailrace.settings import Settings
 
 
-def command(
-    host: flags.Host = None,
-    port: flags.Port = None,
-    auth: flags.Auth = None,
-    state_dir: flags.StateDir = None,
-    body_limit: flags.BodyLimit = None,
-    bundle_limit: flags.BundleLimit = None,
-    queue_timeout_s: flags.QueueTimeout = None,
-    start_timeout_s: flags.StartTimeout = None,
-    log_lines: flags.LogLines = None,
-) -> None:
+@flags.takes_settings()
+def command(**options: object) -> None:
     """Run the gateway for a server: deployments survive restarts, logs go to stdout.
 
     An address other than loopback needs --auth. Every setting can also come from the environment, as
@@ -37,12 +28,7 @@ def command(
     from tailrace.cli.signals import run_until_stopped
     from tailrace.settings import load
 
-    given = {
-        "host": host, "port": port, "auth": auth, "state_dir": state_dir, "body_limit": body_limit,
-        "bundle_limit": bundle_limit, "queue_timeout_s": queue_timeout_s,
-        "start_timeout_s": start_timeout_s, "log_lines": log_lines,
-    }  # fmt: skip
-    settings = load(given)
+    settings = load(flags.given(options))
     finish(run_until_stopped(run(settings)))
 
 
@@ -69,6 +55,14 @@ def describe(settings: Settings) -> str:
 
     lines = []
     for row in ROWS:
-        value = f"{getattr(settings, row.name)} {row.unit}".rstrip()
-        lines.append(f"{row.name:<16} {value}  ({settings.sources[row.name]})")
+        value = _shown(getattr(settings, row.name), row.unit)
+        lines.append(f"{row.name:<20} {value}  ({settings.sources[row.name]})")
     return "\n".join(lines)
+
+
+def _shown(value: object, unit: str) -> str:
+    if value is None or value in ("", ()):
+        return "none"
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    return f"{value} {unit}".rstrip()

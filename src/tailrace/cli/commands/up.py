@@ -38,18 +38,16 @@ class Model(enum.StrEnum):
     MOCK = "mock"
 
 
+@flags.takes_settings("host", "port", "auth", "state_dir", "log_format", "metrics_port")
 def command(
     file: StackFile = None,
     filter: Filter = None,
     regex: Regex = None,
     envsubst: Envsubst = True,
-    host: flags.Host = None,
-    port: flags.Port = None,
-    auth: flags.Auth = None,
-    state_dir: flags.StateDir = None,
     llm: Annotated[
         Model | None, typer.Option("--llm", help="Run a small local model, or a mock, for the functions.")
     ] = None,
+    **options: object,
 ) -> None:
     """Run a stack file's functions on this machine, show their logs, and deploy every save.
 
@@ -73,7 +71,7 @@ def command(
         return stack, stack.select(pattern=filter, regex=regex)
 
     read()  # a mistake in the stack file is told before anything starts
-    settings = load({"host": host, "port": port, "auth": auth, "state_dir": state_dir})
+    settings = load(flags.given(options))
     result = run_until_stopped(run(settings, read, llm))
     finish(Result(result.text, exit_code=result.exit_code))
 

@@ -49,7 +49,7 @@ class ProcessProvider:
         self._state = state
         self._log = log
         self._persistent = persistent
-        self._start_timeout_s = settings.start_timeout_s
+        self._load_timeout_s = settings.load_timeout_s
         self._env = dict(os.environ if env is None else env)
         self._runtime = RuntimeCopy(state.runtime, runtime or find_runtime())
         self._environments = Environments(
@@ -85,7 +85,7 @@ class ProcessProvider:
             socket=str(self._state.sockets / f"{replica_id}.sock"),
             kind=kind,
             root=str(root),
-            worker=read_options(spec.annotations, spec.labels).worker,
+            worker=read_options(spec.annotations, spec.labels, spec.env).worker,
             secrets=secrets,
         )
         launch = Launch(spec.name, environment.python, runtime, folder, env, boot)
@@ -94,7 +94,7 @@ class ProcessProvider:
         try:
             if self._is_closed:
                 raise PlatformError("the gateway is stopping")
-            await replica.wait_loaded(self._start_timeout_s)
+            await replica.wait_loaded(self._load_timeout_s)
         except BaseException:
             await replica.stop(0)
             raise
