@@ -58,7 +58,8 @@ HEARTBEAT = Option(
     "com.tailrace.stream.heartbeat",
     ("off",),
     "",
-    "Silence after which an event stream gets the comment `: ping`. Without it: `heartbeat_s` of the gateway.",
+    "Silence after which an event stream gets the comment `: ping`. "
+    "Without it: `heartbeat_s` of the gateway.",
     "a duration such as `15s`, or `off`",
 )
 EARLY_HEAD = Option(
@@ -153,7 +154,8 @@ def read_options(
     """The options that a deployment asks for: by annotation, by label, by OpenFaaS's own variables.
 
     A total that comes from ``exec_timeout`` or ``write_timeout`` also is the ``start`` and the ``idle``
-    clock, unless one of the two is named: ``exec_timeout: 90s`` alone lets a silent handler answer after 80 s.
+    clock, unless one of the two is named: ``exec_timeout: 90s`` alone lets a silent handler answer
+    after 80 s.
 
     Raises:
         InvalidDeployment: an unknown ``com.tailrace.*`` key, or a value the key does not take.

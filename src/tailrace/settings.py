@@ -196,7 +196,10 @@ ROWS: tuple[Row, ...] = (
         "How long running calls may finish after SIGTERM before they are ended.",
     ),
     Row("log_format", _one_of("text", "json", "off"), "text", "", "The line per call: text, json or off."),
-    Row("metrics_port", _metrics_port, "8082", "", "Port of the metrics on 127.0.0.1; 0: a free one; off: none."),
+    Row(
+        "metrics_port", _metrics_port, "8082", "",
+        "Port of the metrics on 127.0.0.1; 0: a free one; off: none.",
+    ),
     Row(
         "trusted_proxies", _networks, "", "",
         "Addresses or networks, with commas, whose X-Forwarded-For tells who the client is.",
