@@ -61,7 +61,7 @@ def refuse(head: bytes) -> int:
         (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         (b"GET / RTSP/1.0\r\nHost: a\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-        (b"PRI * HTTP/2.0\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\n", 505),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 300 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * HEAD_LIMIT, 431),
     ],

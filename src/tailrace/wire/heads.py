@@ -1,16 +1,19 @@
 """Heads of requests and responses: bytes to values and back. No I/O.
 
-llhttp (through httptools, in its strict mode) reads the grammar; what it lets through and a proxy must
-not is refused here: several Hosts, ``Transfer-Encoding`` in HTTP/1.0, methods and targets that are not
-ours, codings other than ``chunked``.
+Strict: what two readers could read differently is refused. Bare line ends, folded lines, blanks before a
+colon, several Hosts, ``Transfer-Encoding`` in HTTP/1.0 or beside a length, codings other than ``chunked``.
+
+Header lines are looked up whole before they are read: clients send the same lines again and again, and a
+hit costs a tenth of reading (docs/decisions/0005). llhttp and h11 are the oracles of the tests.
+
+Source: RFC 9110, RFC 9112.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-import httptools
+from http import HTTPStatus
 
 Header = tuple[bytes, bytes]
 
@@ -32,13 +35,27 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-# The names that decide how a request is read.
-_FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
+# The names that decide how a message is read.
+_FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"))
 _RESPONSE_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"content-type"))
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+# A target is printable ASCII without a fragment, which no client has to send.
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([!\"$-~]+) HTTP/([0-9])\.([0-9])")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_LINE = re.compile(rb"(%b):[ \t]*([\t\x20-\x7e\x80-\xff]*)" % _TOKEN)
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
-# What a reason phrase may hold. Source: RFC 9112 section 4.
-_REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+# Lines kept, and how long one may be. Only of names that carry no secret: these outlive their connection.
+_KNOWN_LIMIT = 2048
+_KNOWN_LENGTH = 256
+_KEPT = frozenset(
+    b"accept accept-charset accept-encoding accept-language access-control-allow-origin cache-control "
+    b"connection content-length content-type date host keep-alive origin pragma sec-fetch-dest sec-fetch-mode "
+    b"sec-fetch-site server te transfer-encoding user-agent vary x-accel-buffering "
+    b"x-forwarded-host x-forwarded-proto x-tailrace-dialect x-vercel-ai-ui-message-stream".split()
+)
+
+_known: dict[bytes, Header] = {}
 
 
 class HeadRefused(Exception):
@@ -55,6 +72,7 @@ class RequestHead:
     """One request's head. Header names are lower case, values stripped; hop-by-hop ones still there.
 
     ``target`` is in origin form. ``content_length`` is None when no body was declared or it is chunked.
+    ``wants_websocket`` tells that it asks to become one, in the form that RFC 6455 gives.
     """
 
     method: bytes
@@ -67,11 +85,19 @@ class RequestHead:
     keep_alive: bool
     expects_continue: bool
     connection_tokens: frozenset[bytes]
+    wants_websocket: bool = False
+
+    def get(self, name: bytes) -> bytes:
+        """The first value of a lower-case header name; empty when absent."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return b""
 
 
 @dataclass(slots=True)
 class ResponseHead:
-    """One response's head from a replica. Header names are as they were sent."""
+    """One response's head from a replica. Header names are as they were sent, values stripped."""
 
     status: int
     reason: bytes
@@ -93,30 +119,6 @@ class ResponseHead:
             if key.lower() == name:
                 return value
         return b""
-
-
-class _Sink:
-    """What httptools calls while it reads one head."""
-
-    __slots__ = ("complete", "headers", "reason", "url")
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.reason = b""
-        self.headers: list[Header] = []
-        self.complete = False
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_status(self, status: bytes) -> None:
-        self.reason += status
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        self.complete = True
 
 
 class HeadReader:
@@ -171,68 +173,82 @@ def parse_request(head: bytes) -> RequestHead:
         HeadRefused: 400 malformed or ambiguous, 405 a method that is not served, 431 too many headers,
             505 a version that is not HTTP/1.0 or HTTP/1.1.
     """
-    line_end = head.find(b"\r\n")
-    # llhttp skips repeated spaces, and reads RTSP and ICE too.
-    if head.count(b" ", 0, line_end) != 2 or head[line_end - 9 : line_end - 3] != b" HTTP/":
+    lines = head.split(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(lines[0])
+    if match is None:
         raise HeadRefused(400, "malformed request: a request line is METHOD SP target SP HTTP/version")
-    sink = _Sink()
-    parser = httptools.HttpRequestParser(sink)
-    try:
-        parser.feed_data(head)
-    except httptools.HttpParserUpgrade:
-        pass  # our own caller decides about upgrades; the head was read
-    except httptools.HttpParserError as error:
-        raise HeadRefused(400, f"malformed request: {error}") from None
-    if not sink.complete:
-        raise HeadRefused(400, "malformed request: the head is not complete")
-    version = parser.get_http_version()
-    if version not in ("1.1", "1.0"):
-        raise HeadRefused(505, f"HTTP/{version} is not spoken here; use HTTP/1.1")
-    method = parser.get_method()
+    method, url, major, minor = match.groups()
+    if major != b"1" or minor not in b"01":
+        raise HeadRefused(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
     if method not in METHODS:
-        raise HeadRefused(405, f"method {method.decode('ascii', 'replace')} is not allowed")
-    return _request(method, sink, version == "1.1")
-
-
-def _request(method: bytes, sink: _Sink, is_http11: bool) -> RequestHead:
-    if len(sink.headers) > HEADER_COUNT_LIMIT:
-        raise HeadRefused(431, f"more than {HEADER_COUNT_LIMIT} headers")
+        raise HeadRefused(405, f"method {method[:40].decode('ascii')} is not allowed")
     headers: list[Header] = []
     hosts: list[bytes] = []
     codings: list[bytes] = []
     length: int | None = None
     tokens: frozenset[bytes] = frozenset()
     expects = False
-    for raw_name, raw_value in sink.headers:
-        name, value = raw_name.lower(), raw_value.strip(b" \t")
+    upgrade = b""
+    for name, value in _headers(lines):
+        name = name.lower()
         headers.append((name, value))
         if name not in _FRAMING:
             continue
         if name == b"host":
             hosts.append(value)
         elif name == b"content-length":
-            length = _content_length(value)
+            length = _content_length(value, length)
         elif name == b"transfer-encoding":
             codings.append(value.lower())
         elif name == b"connection":
             tokens |= _tokens(value)
-        elif name == b"expect":
+        elif name == b"upgrade":
+            upgrade = value.lower()
+        else:
             expects = value.lower() == b"100-continue"
+    is_http11 = minor == b"1"
     _check_framing(hosts, codings, length, is_http11=is_http11)
     host = hosts[0] if hosts else b""
-    keep_alive = b"close" not in tokens if is_http11 else b"keep-alive" in tokens
     return RequestHead(
         method,
-        _origin_form(sink.url, host),
+        _origin_form(url, host),
         is_http11,
         headers,
         host,
         length,
         bool(codings),
-        keep_alive,
+        b"close" not in tokens if is_http11 else b"keep-alive" in tokens,
         expects and is_http11,
         tokens,
-    )
+        upgrade == b"websocket" and b"upgrade" in tokens and method == b"GET" and is_http11
+        and not length and not codings,
+    )  # fmt: skip
+
+
+def _headers(lines: list[bytes]) -> list[Header]:
+    """The headers of a head cut into lines: its first line and the two empty ones at its end are skipped.
+
+    Raises:
+        HeadRefused: a line that is none, or too many.
+    """
+    if len(lines) < 3 or lines[-1] or lines[-2]:
+        raise HeadRefused(400, "the head is not complete")
+    if len(lines) - 3 > HEADER_COUNT_LIMIT:
+        raise HeadRefused(431, f"more than {HEADER_COUNT_LIMIT} headers")
+    known = _known
+    return [known.get(line) or _read_line(line) for line in lines[1:-2]]
+
+
+def _read_line(line: bytes) -> Header:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise HeadRefused(400, "malformed header: a line is Name: value, without blanks before the colon")
+    header = match[1], match[2].rstrip(b" \t")
+    if len(line) <= _KNOWN_LENGTH and match[1].lower() in _KEPT:
+        if len(_known) >= _KNOWN_LIMIT:
+            _known.clear()
+        _known[line] = header
+    return header
 
 
 def _check_framing(hosts: list[bytes], codings: list[bytes], length: int | None, *, is_http11: bool) -> None:
@@ -248,10 +264,12 @@ def _check_framing(hosts: list[bytes], codings: list[bytes], length: int | None,
         raise HeadRefused(400, "Transfer-Encoding and Content-Length exclude each other")
 
 
-def _content_length(value: bytes) -> int:
+def _content_length(value: bytes, before: int | None) -> int:
     # 18 digits stay below 2**63; isdigit on bytes is ASCII only.
     if not value.isdigit() or len(value) > 18:
         raise HeadRefused(400, "Content-Length is not a decimal number of at most 18 digits")
+    if before is not None:
+        raise HeadRefused(400, "expected at most one Content-Length")
     return int(value)
 
 
@@ -277,48 +295,47 @@ def parse_response(head: bytes) -> ResponseHead:
     Raises:
         HeadRefused: it is no HTTP/1 response head; the replica that sent it cannot be trusted further.
     """
-    sink = _Sink()
-    parser = httptools.HttpResponseParser(sink)
-    try:
-        parser.feed_data(head)
-    except httptools.HttpParserUpgrade:
-        pass
-    except httptools.HttpParserError as error:
-        raise HeadRefused(502, f"malformed response: {error}") from None
-    if not sink.complete:
-        raise HeadRefused(502, "malformed response: the head is not complete")
-    version = parser.get_http_version()
-    if not head.startswith(b"HTTP/1.") or not _REASON.fullmatch(sink.reason):
-        raise HeadRefused(502, "malformed response: expected HTTP/1.1 or HTTP/1.0 and a printable reason")
-    is_http11 = version == "1.1"
+    lines = head.split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(lines[0])
+    if match is None:
+        raise HeadRefused(502, "malformed response: expected HTTP/1.1 or HTTP/1.0, a status and a reason")
+    status = int(match[2])
+    headers = _headers(lines)
     length: int | None = None
     codings: list[bytes] = []
     content_type = b""
     tokens: frozenset[bytes] = frozenset()
-    for raw_name, value in sink.headers:
+    for raw_name, value in headers:
         name = raw_name.lower()
         if name not in _RESPONSE_FRAMING:
             continue
         if name == b"content-length":
-            length = _content_length(value.strip(b" \t"))
+            length = _content_length(value, length)
         elif name == b"transfer-encoding":
-            codings.append(value.strip(b" \t").lower())
+            codings.append(value.lower())
         elif name == b"connection":
             tokens |= _tokens(value)
-        elif name == b"content-type":
+        else:
             content_type = value
-    if codings and codings != [b"chunked"]:
-        raise HeadRefused(502, "the only Transfer-Encoding relayed is a single 'chunked'")
-    chunked = bool(codings)
-    keep_alive = b"close" not in tokens if is_http11 else b"keep-alive" in tokens
+    is_http11 = match[1] == b"1"
+    if codings and (codings != [b"chunked"] or not is_http11 or length is not None):
+        raise HeadRefused(502, "the only Transfer-Encoding relayed is a single 'chunked', without a length")
     return ResponseHead(
-        parser.get_status_code(),
-        sink.reason,
+        status,
+        match[3] or b"",
         is_http11,
-        sink.headers,
-        None if chunked else length,
-        chunked,
-        keep_alive,
+        headers,
+        length,
+        bool(codings),
+        b"close" not in tokens if is_http11 else b"keep-alive" in tokens,
         content_type,
         tokens,
     )
+
+
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+def phrase(status: int) -> bytes:
+    """The reason phrase of a status; empty for one without."""
+    return _PHRASES.get(status, b"")
