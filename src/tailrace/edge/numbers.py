@@ -28,7 +28,7 @@ EVENT_GAP_SECONDS = (
 # Statuses told apart per function. A function could answer with every number of three digits; those it has
 # beyond this are counted together, as OTHER_CODE.
 CODES_LIMIT = 40
-OTHER_CODE = 0
+OTHER_CODE = -1
 
 
 class Histogram:

@@ -1,0 +1,74 @@
+"""Who a call comes from when a proxy that is trusted stands in between."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from tailrace.settings import Network
+
+# Hops looked at; a list that is longer is no list of proxies.
+HOPS_LIMIT = 32
+# Addresses whose answer is remembered: the proxies are few.
+_REMEMBERED = 1024
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Proxies:
+    """Which addresses may tell whom they speak for."""
+
+    def __init__(self, trusted: tuple[Network, ...]) -> None:
+        self._trusted = trusted
+        self._known: dict[bytes, bool] = {}
+
+    def client(self, peer: bytes, forwarded: bytes) -> bytes:
+        """The client's address.
+
+        That is the rightmost of ``X-Forwarded-For`` that is no trusted proxy's, read only when ``peer`` is
+        trusted; the leftmost, when all are. What stands further left was written by the client itself.
+
+        Args:
+            peer: The connection's other end.
+            forwarded: The header's value, several lines joined with commas; empty when there is none.
+        """
+        if not self._trusted or not forwarded or not self._trusts(peer):
+            return peer
+        found = peer
+        for hop in reversed(forwarded.rsplit(b",", HOPS_LIMIT)[-HOPS_LIMIT:]):
+            address = _parse(hop.strip(b" \t"))
+            if address is None:
+                return peer
+            found = str(address).encode()
+            if not self._is_trusted(address):
+                return found
+        return peer if forwarded.count(b",") >= HOPS_LIMIT else found
+
+    def _trusts(self, peer: bytes) -> bool:
+        known = self._known.get(peer)
+        if known is None:
+            address = _parse(peer)
+            known = address is not None and self._is_trusted(address)
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[peer] = known
+        return known
+
+    def _is_trusted(self, address: _Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+
+def _parse(text: bytes) -> _Address | None:
+    """An address, with or without a port as some proxies add it; an IPv4 address in IPv6 form as IPv4."""
+    if text[:1] == b"[":
+        text = text[1:].partition(b"]")[0]
+    elif text.count(b":") == 1:
+        text = text.partition(b":")[0]
+    try:
+        address = ipaddress.ip_address(text.decode("ascii"))
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address.scope_id is not None:  # may hold any characters
+        return None
+    return address.ipv4_mapped or address
