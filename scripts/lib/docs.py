@@ -30,7 +30,8 @@ def settings_block() -> Iterator[str]:
         yield f"{row.sentence}\n\n"
         commands = " and ".join(f"`tailrace {name}`" for name in commands_with(row.flag))
         yield f"Environment `{row.env}`, flag `{row.flag}` of {commands}. "
-        yield f"Default: `{_default(row)}`{unit}.\n\n" if _default(row) else "Default: none.\n\n"
+        yield f"Default: `{_default(row)}`{unit}." if _default(row) else "Default: none."
+        yield " Changes at a reload.\n\n" if row.is_live else "\n\n"
 
 
 def commands_with(flag: str) -> list[str]:

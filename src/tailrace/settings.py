@@ -1,14 +1,16 @@
 """Every setting of the gateway: one row each. Flags, environment, ``--help`` and docs derive from here.
 
-A value comes from the flag, else the environment, else the default, and remembers which. Garbage is
-refused with the key, the value and its source; it never falls back to a default.
+A value comes from the flag, else the environment, else the settings file, else the default, and remembers
+which. Garbage is refused with the key, the value and its source; it never falls back to a default.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any, Literal
 import platformdirs
 
 from tailrace.errors import InvalidRequest
+from tailrace.names import nearest
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LogFormat = Literal["text", "json", "off"]
@@ -100,13 +103,17 @@ def _host(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting: its field in `Settings`, how its text is read, its default's text, unit and sentence."""
+    """One setting: its field in `Settings`, how its text is read, its default's text, unit and sentence.
+
+    ``is_live``: a gateway that runs takes a new value at a reload; else it needs a restart.
+    """
 
     name: str
     parse: Callable[[str], Any]
     default: str
     unit: str
     sentence: str
+    is_live: bool = False
 
     @property
     def env(self) -> str:
@@ -129,39 +136,44 @@ ROWS: tuple[Row, ...] = (
         "state_dir", _path, str(platformdirs.user_data_path("tailrace")), "",
         "Folder for bundles, environments, secrets and deployments; one gateway owns it at a time.",
     ),
-    Row("body_limit", _whole(1024, 1 << 40), str(1024 * MIB), "bytes", "Largest request body; over it: 413."),
+    Row(
+        "body_limit", _whole(1024, 1 << 40), str(1024 * MIB), "bytes",
+        "Largest request body; over it: 413.", is_live=True,
+    ),
     Row("bundle_limit", _whole(1024, 1 << 32), str(64 * MIB), "bytes", "Largest handler folder, packed."),
     Row(
         "queue_timeout_s", _seconds(0.01, 3600), "30", "seconds",
-        "How long a call may wait for a free place on a ready replica; over it: 503.",
+        "How long a call may wait for a free place on a ready replica; over it: 503.", is_live=True,
     ),
     Row(
         "start_timeout_s", _seconds(0, 86400), "60", "seconds",
-        "How long a function may take to its first byte; over it: 504. 0: no limit.",
+        "How long a function may take to its first byte; over it: 504. 0: no limit.", is_live=True,
     ),
     Row(
         "idle_timeout_s", _seconds(0, 86400), "60", "seconds",
-        "How long a function may be silent between two bytes of its answer. 0: no limit.",
+        "How long a function may be silent between two bytes of its answer. 0: no limit.", is_live=True,
     ),
     Row(
         "total_timeout_s", _seconds(0, 86400), "0", "seconds",
-        "How long an answer may take from the moment a replica takes the call. 0: no limit.",
+        "How long an answer may take from the moment a replica takes the call. 0: no limit.", is_live=True,
     ),
     Row(
         "read_timeout_s", _seconds(0, 86400), "0", "seconds",
         "How long a client may take to send a request's body; over it: 408. 0: only progress is asked for.",
+        is_live=True,
     ),
     Row(
         "heartbeat_s", _seconds(0, 3600), "15", "seconds",
         "Silence after which an event stream gets a comment, so that no proxy takes it for dead. 0: never.",
+        is_live=True,
     ),
     Row(
         "early_head_s", _seconds(0, 3600), "5", "seconds",
-        "How long the head of an event stream is held for a real status, at most.",
+        "How long the head of an event stream is held for a real status, at most.", is_live=True,
     ),
     Row(
         "queue_limit", _whole(0, 1_000_000), "64", "calls",
-        "Calls that may wait for one function; one more: 429 with Retry-After.",
+        "Calls that may wait for one function; one more: 429 with Retry-After.", is_live=True,
     ),
     Row(
         "load_timeout_s", _seconds(1, 3600), "120", "seconds",
@@ -170,39 +182,45 @@ ROWS: tuple[Row, ...] = (
     Row(
         "header_timeout_s", _seconds(0.01, 3600), "15", "seconds",
         "How long a client may take to send a request's head; over it: 408 and the connection closes.",
+        is_live=True,
     ),
     Row(
         "keep_alive_timeout_s", _seconds(0.01, 86400), "75", "seconds",
-        "How long a client's connection may be idle between two requests.",
+        "How long a client's connection may be idle between two requests.", is_live=True,
     ),
     Row(
         "stall_timeout_s", _seconds(0.01, 86400), "30", "seconds",
         "How long a client may take nothing of what is sent to it, or send nothing of a body it began.",
+        is_live=True,
     ),
     Row(
         "connection_limit", _whole(1, 1_000_000), "20000", "connections",
         "Clients connected at once; the one that is idle longest makes room for one more, else it gets 503.",
+        is_live=True,
     ),
     Row(
         "connection_requests", _whole(1, 1 << 40), "100000", "requests",
-        "Requests answered on one connection before it is closed.",
+        "Requests answered on one connection before it is closed.", is_live=True,
     ),
     Row(
         "buffer_limit", _whole(MIB, 1 << 40), str(256 * MIB), "bytes",
-        "Bytes held for all calls together, beyond which new calls get 503.",
+        "Bytes held for all calls together, beyond which new calls get 503.", is_live=True,
     ),
     Row(
         "drain_s", _seconds(0, 86400), "30", "seconds",
-        "How long running calls may finish after SIGTERM before they are ended.",
+        "How long running calls may finish after SIGTERM before they are ended.", is_live=True,
     ),
-    Row("log_format", _one_of("text", "json", "off"), "text", "", "The line per call: text, json or off."),
+    Row(
+        "log_format", _one_of("text", "json", "off"), "text", "",
+        "The line per call: text, json or off.", is_live=True,
+    ),
     Row(
         "metrics_port", _metrics_port, "8082", "",
         "Port of the metrics on 127.0.0.1; 0: a free one; off: none.",
     ),
     Row(
         "trusted_proxies", _networks, "", "",
-        "Addresses or networks, with commas, whose X-Forwarded-For tells who the client is.",
+        "Addresses or networks, with commas, whose X-Forwarded-For tells who the client is.", is_live=True,
     ),
     Row("tls_cert", _file, "", "", "Certificate chain (PEM) to answer HTTPS with; needs tls_key."),
     Row("tls_key", _file, "", "", "Private key (PEM) of tls_cert."),
@@ -215,6 +233,10 @@ ROWS: tuple[Row, ...] = (
         "Descriptor of a listening socket that was handed in, instead of host and port.",
     ),
     Row("log_lines", _whole(100, 1_000_000), "5000", "lines", "Log lines kept in memory per function."),
+    Row(
+        "settings", _file, "", "",
+        "TOML file of settings by name; flag and environment win over it. A reload reads it again.",
+    ),
 )  # fmt: skip
 
 
@@ -252,34 +274,90 @@ class Settings:
     domain: str
     fd: int | None
     log_lines: int
-    # Where each value came from: "flag", "environment" or "default", by field name.
+    settings: Path | None
+    # Where each value came from: "flag", "environment", "file" or "default", by field name.
     sources: Mapping[str, str]
 
 
 def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | None = None) -> Settings:
-    """Settings from flags (None values mean: not given), the environment, and defaults.
+    """Settings from flags (None values mean: not given), the environment, the settings file, and defaults.
 
     Raises:
-        InvalidRequest: a value does not parse; the text names key, value, source and what is expected.
+        InvalidRequest: a value does not parse, or the file is none; the text names key, value, source and
+            what is expected.
     """
     environ = os.environ if env is None else env
     given = {k: str(v) for k, v in (flags or {}).items() if v is not None}
     assert set(given) <= {row.name for row in ROWS}, "a flag without a row"
+    file = _file(given.get("settings", environ.get("TAILRACE_SETTINGS", "")))
+    in_file = _read_file(file) if file else {}
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for row in ROWS:
         if row.name in given:
-            text, source, key = given[row.name], "flag", row.flag
+            value, source = _parse(row, given[row.name], row.flag), "flag"
         elif row.env in environ:
-            text, source, key = environ[row.env], "environment", row.env
+            value, source = _parse(row, environ[row.env], row.env), "environment"
+        elif file and row.name in in_file:
+            value, source = _of_file(row, in_file[row.name], file), "file"
         else:
-            text, source, key = row.default, "default", row.name
-        try:
-            values[row.name] = row.parse(text)
-        except ValueError as expected:
-            raise InvalidRequest(f"{key}={text} is not valid: expected {expected}") from None
-        sources[row.name] = source
+            value, source = row.parse(row.default), "default"
+        values[row.name], sources[row.name] = value, source
     return Settings(**values, sources=sources)
+
+
+def _parse(row: Row, text: str, key: str) -> object:
+    try:
+        return row.parse(text)
+    except ValueError as expected:
+        raise InvalidRequest(f"{key}={text} is not valid: expected {expected}") from None
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    """The file's settings as TOML has them; every key is one of ours."""
+    try:
+        found: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as failed:
+        raise InvalidRequest(f"settings file '{path}' cannot be read: {failed.strerror}") from failed
+    except ValueError as failed:  # of TOML or of UTF-8
+        raise InvalidRequest(f"settings file '{path}' is not TOML: {failed}") from failed
+    known = [row.name for row in ROWS if row.name != "settings"]
+    for key in found:
+        if key not in known:
+            near = nearest(key, known)
+            raise InvalidRequest(
+                f"settings file '{path}': '{key}' is not a setting",
+                hint=f"Did you mean '{near}'?" if near else "docs/reference/settings.md lists them.",
+            )
+    return found
+
+
+def _of_file(row: Row, given: object, path: Path) -> object:
+    """A TOML value as the setting's. Paths in a file count from the file's folder."""
+    shown = f"settings file '{path}': {row.name} = {json.dumps(given, default=str):.200}"
+    try:
+        value = row.parse(_as_text(given))
+    except ValueError as expected:
+        raise InvalidRequest(f"{shown} is not valid: expected {expected}") from None
+    if isinstance(value, bool):
+        kind, form = isinstance(given, bool), "true or false"
+    elif isinstance(value, int | float):
+        kind, form = isinstance(given, int | float), "a number, without quotes"
+    elif isinstance(value, tuple):
+        kind, form = isinstance(given, str | list), "a list of texts in quotes"
+    else:
+        kind, form = isinstance(given, str), "a text in quotes"
+    if not kind:
+        raise InvalidRequest(f"{shown} is not valid: expected {form}")
+    return path.parent / Path(str(given)).expanduser() if isinstance(value, Path) else value
+
+
+def _as_text(given: object) -> str:
+    if isinstance(given, bool):
+        return str(given).lower()
+    if isinstance(given, list):
+        return ",".join(str(part) for part in given)
+    return str(given)
 
 
 assert {row.name for row in ROWS} == {f.name for f in fields(Settings)} - {"sources"}
