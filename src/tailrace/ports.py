@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tailrace.errors import AddressTaken, InvalidRequest
 
 # A burst of connections waits here while the loop is busy; the kernel caps it at net.core.somaxconn.
 BACKLOG = 2048
+# The first descriptor of a service manager that hands sockets in. Source: sd_listen_fds(3).
+_FIRST_HANDED = 3
+# How the socket is named where several are handed in; the second is what systemd calls tailrace.socket's.
+_OUR_NAMES = ("tailrace", "tailrace.socket")
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:
@@ -40,6 +47,67 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def listening_socket(fd: int) -> socket.socket:
+    """The listening socket (TCP or unix) that was handed in as this descriptor, made non-blocking.
+
+    Owns: the descriptor, from now on; it is not passed on to children.
+
+    Raises:
+        InvalidRequest: it is not open, no socket, or none that listens for streams.
+    """
+    hint = "Hand in a TCP or unix stream socket that listens already: docs/how-to/replace-a-gateway.md"
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise InvalidRequest(f"descriptor {fd} is no socket", hint=hint)
+    except OSError as failed:
+        raise InvalidRequest(f"descriptor {fd} is not open: nobody handed it in", hint=hint) from failed
+    sock = socket.socket(fileno=fd)
+    families = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    if (
+        sock.family not in families
+        or sock.type != socket.SOCK_STREAM
+        or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    ):
+        sock.detach()
+        raise InvalidRequest(f"descriptor {fd} is a socket that does not listen for streams", hint=hint)
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    return sock
+
+
+def handed_in(env: Mapping[str, str], pid: int) -> int | None:
+    """The descriptor of the socket that systemd handed to this process; None when it handed in none.
+
+    Of several sockets it is the one named ``tailrace`` or ``tailrace.socket``. Source: sd_listen_fds(3).
+
+    Raises:
+        InvalidRequest: several sockets, and not exactly one of that name.
+    """
+    count = env.get("LISTEN_FDS", "")
+    # Both variables are inherited by whoever the addressed process starts; they are not for him.
+    if env.get("LISTEN_PID") != str(pid) or not (count.isascii() and count.isdigit() and int(count)):
+        return None
+    if int(count) == 1:
+        return _FIRST_HANDED
+    names = env.get("LISTEN_FDNAMES", "").split(":")[: int(count)]
+    ours = [_FIRST_HANDED + index for index, name in enumerate(names) if name in _OUR_NAMES]
+    if len(ours) != 1:
+        raise InvalidRequest(
+            f"systemd handed in {count} sockets, named {', '.join(names)}; expected one",
+            hint="Keep one ListenStream=, or name one with FileDescriptorName=tailrace.",
+        )
+    return ours[0]
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether somebody could listen on the address right now."""
+    try:
+        bind_tcp(host, port).close()
+    except AddressTaken:
+        return False
+    return True
 
 
 def find_owner(port: int) -> str | None:
@@ -133,12 +201,3 @@ def _command(pid: int) -> str:
             text = ""
     text = "".join(c if c.isprintable() else " " for c in text) or "unknown"
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def is_free(host: str, port: int) -> bool:
-    """Whether somebody could listen on the address right now."""
-    try:
-        bind_tcp(host, port).close()
-    except AddressTaken:
-        return False
-    return True
