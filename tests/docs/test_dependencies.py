@@ -22,6 +22,11 @@ def _declared() -> dict[str, list[Requirement]]:
     return {
         "dependencies": [Requirement(line) for line in project["project"]["dependencies"]],
         "build-system": [Requirement(line) for line in project["build-system"]["requires"]],
+        "extras": [
+            Requirement(line)
+            for lines in project["project"]["optional-dependencies"].values()
+            for line in lines
+        ],
         **{
             group: [Requirement(line) for line in lines if isinstance(line, str)]
             for group, lines in groups.items()
@@ -83,7 +88,7 @@ def test_locks_hold_hashes_and_no_addresses(lock: str) -> None:
     ("lock", "groups"),
     [
         ("requirements.lock", ("dependencies", "build")),
-        ("requirements-dev.lock", ("dependencies", "build", "dev")),
+        ("requirements-dev.lock", ("dependencies", "build", "dev", "extras")),
     ],
 )
 def test_locks_agree_with_pyproject(lock: str, groups: tuple[str, ...]) -> None:
