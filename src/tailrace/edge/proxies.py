@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Sequence
 
 from tailrace.settings import Network
 
@@ -11,6 +13,7 @@ HOPS_LIMIT = 32
 # Addresses whose answer is remembered: the proxies are few.
 _REMEMBERED = 1024
 
+_WITH_PORT = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -21,7 +24,7 @@ class Proxies:
         self._trusted = trusted
         self._known: dict[bytes, bool] = {}
 
-    def client(self, peer: bytes, forwarded: bytes) -> bytes:
+    def client(self, peer: bytes, forwarded: Sequence[bytes]) -> bytes:
         """The client's address.
 
         That is the rightmost of ``X-Forwarded-For`` that is no trusted proxy's, read only when ``peer`` is
@@ -29,19 +32,20 @@ class Proxies:
 
         Args:
             peer: The connection's other end.
-            forwarded: The header's value, several lines joined with commas; empty when there is none.
+            forwarded: The header's values, one per line of the head.
         """
         if not self._trusted or not forwarded or not self._trusts(peer):
             return peer
         found = peer
-        for hop in reversed(forwarded.rsplit(b",", HOPS_LIMIT)[-HOPS_LIMIT:]):
+        hops = b",".join(forwarded).rsplit(b",", HOPS_LIMIT)
+        for hop in reversed(hops[-HOPS_LIMIT:]):
             address = _parse(hop.strip(b" \t"))
             if address is None:
                 return peer
             found = str(address).encode()
             if not self._is_trusted(address):
                 return found
-        return peer if forwarded.count(b",") >= HOPS_LIMIT else found
+        return found if len(hops) <= HOPS_LIMIT else peer
 
     def _trusts(self, peer: bytes) -> bool:
         known = self._known.get(peer)
@@ -59,10 +63,9 @@ class Proxies:
 
 def _parse(text: bytes) -> _Address | None:
     """An address, with or without a port as some proxies add it; an IPv4 address in IPv6 form as IPv4."""
-    if text[:1] == b"[":
-        text = text[1:].partition(b"]")[0]
-    elif text.count(b":") == 1:
-        text = text.partition(b":")[0]
+    with_port = _WITH_PORT.fullmatch(text)
+    if with_port is not None:
+        text = with_port[1] or with_port[2]
     try:
         address = ipaddress.ip_address(text.decode("ascii"))
     except ValueError:
