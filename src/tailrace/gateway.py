@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from tailrace.errors import NotAllowed
 from tailrace.functions.logs import LogStore
 from tailrace.functions.loop import Reconciler
 from tailrace.functions.table import Table
-from tailrace.ports import bind_tcp
+from tailrace.ports import bind_tcp, listening_socket
 from tailrace.provider.contract import Address
 from tailrace.provider.process.provider import ProcessProvider
 from tailrace.settings import Settings
@@ -36,6 +38,7 @@ class Gateway:
         admin_token: A bearer token that only this process knows; accepted when auth is on.
         new_password: The admin's password if this start made it; shown once, kept nowhere.
         logs: What functions write.
+        edge: The data plane; its settings are those in force.
     """
 
     url: str
@@ -43,6 +46,25 @@ class Gateway:
     new_password: str | None
     logs: LogStore
     table: Table
+    edge: Edge
+
+    @property
+    def open_calls(self) -> int:
+        """Calls of functions that are not over."""
+        return self.edge.open_calls
+
+    async def drain(self) -> int:
+        """Accept nobody new and let running calls finish, up to ``drain_s``; how many were ended then."""
+        before = self._ended_by_drain()
+        await self.edge.drain(self.edge.settings.drain_s)
+        return self._ended_by_drain() - before
+
+    def reload(self, settings: Settings) -> None:
+        """Put settings in force, while calls run. Those that need a restart must be the old ones."""
+        self.edge.settings = settings
+
+    def _ended_by_drain(self) -> int:
+        return sum(numbers.ends["drain"] for numbers in self.edge.numbers.functions.values())
 
 
 @contextlib.asynccontextmanager
@@ -54,13 +76,12 @@ async def open_gateway(settings: Settings, *, persistent: bool) -> AsyncIterator
     Raises:
         NotAllowed: an address other than loopback without auth.
         AddressTaken: the port belongs to another process.
+        InvalidRequest: the host is no address of this machine, or the socket handed in does not listen.
         StateTaken: another gateway owns the state directory.
     """
-    check_exposure(settings)
     async with contextlib.AsyncExitStack() as stack:
         state = stack.enter_context(open_state(settings.state_dir))
-        sock = bind_tcp(settings.host, settings.port)
-        stack.callback(sock.close)
+        sock = stack.enter_context(open_socket(settings))
         auth, new_password = open_auth(settings.state_dir) if settings.auth else (None, None)
 
         logs = LogStore(settings.log_lines)
@@ -80,20 +101,62 @@ async def open_gateway(settings: Settings, *, persistent: bool) -> AsyncIterator
         edge = Edge(table, settings, Address(path=str(control)))
         stack.push_async_callback(edge.aclose)
         await reconciler.restore()
-        host, port = sock.getsockname()[:2]
+        if settings.fd is not None:
+            await _wait_settled(table, settings.load_timeout_s)
+        url = _url(sock)
         await listen(edge, sock)
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        yield Gateway(url, auth.token if auth else "", new_password, logs, table)
+        yield Gateway(url, auth.token if auth else "", new_password, logs, table, edge)
 
 
-def check_exposure(settings: Settings) -> None:
+def open_socket(settings: Settings) -> socket.socket:
+    """The socket to accept on: the one that was handed in, or a new one on host and port.
+
+    Raises:
+        NotAllowed: it is reachable from elsewhere, and auth is off.
+        AddressTaken: the port belongs to another process.
+        InvalidRequest: the host is no address of this machine, or what was handed in does not listen.
+    """
+    if settings.fd is None:
+        check_exposure(settings, settings.host)
+        return bind_tcp(settings.host, settings.port)
+    sock = listening_socket(settings.fd)
+    try:
+        if sock.family != socket.AF_UNIX:
+            check_exposure(settings, sock.getsockname()[0])
+    except NotAllowed:
+        sock.close()
+        raise
+    return sock
+
+
+def check_exposure(settings: Settings, host: str) -> None:
     """Refuse to be reachable from elsewhere without auth.
 
     Raises:
         NotAllowed: the host is not loopback and auth is off.
     """
-    if not settings.auth and settings.host not in OPEN_HOSTS:
+    if not settings.auth and host not in OPEN_HOSTS:
         raise NotAllowed(
-            f"listening on {settings.host} without auth could let anybody deploy code here",
+            f"listening on {host} without auth could let anybody deploy code here",
             hint="Add --auth, or listen on 127.0.0.1, localhost or ::1.",
         )
+
+
+async def _wait_settled(table: Table, timeout_s: float) -> None:
+    """Wait until each function that was restored is ready or has failed once; at most so long in all.
+
+    A socket that was handed in keeps clients waiting meanwhile, without bound; in here each function would
+    hold as many as its queue takes, for the length of the queue clock, and refuse the others.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            for function in table:
+                await function.settled.wait()
+
+
+def _url(sock: socket.socket) -> str:
+    address = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{address}"
+    host, port = address[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

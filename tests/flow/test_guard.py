@@ -108,6 +108,6 @@ def test_with_auth_only_the_admin_is_answered(tmp_path: Path) -> None:
 def test_another_address_than_loopback_needs_auth() -> None:
     """Nobody opens a machine to the network by an option alone."""
     with pytest.raises(NotAllowed, match="without auth"):
-        check_exposure(load({"host": "0.0.0.0"}, env={}))  # noqa: S104
-    check_exposure(load({"host": "0.0.0.0", "auth": "true"}, env={}))  # noqa: S104
-    check_exposure(load({"host": "::1"}, env={}))
+        check_exposure(load(env={}), "0.0.0.0")  # noqa: S104
+    check_exposure(load({"auth": "true"}, env={}), "0.0.0.0")  # noqa: S104
+    check_exposure(load(env={}), "::1")
