@@ -86,7 +86,11 @@ def _file(text: str) -> Path | None:
 
 
 def _domain(text: str) -> str:
-    if text and (len(text) > 253 or not _DOMAIN.fullmatch(text)):
+    """``NAME``, or ``NAME:PORT`` for another port than 443."""
+    name, colon, port = text.partition(":")
+    is_name = len(name) <= 253 and _DOMAIN.fullmatch(name) and not name.rpartition(".")[2].isdigit()
+    is_port = re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= 65535 if colon else True
+    if text and not (is_name and is_port):
         raise ValueError("a host name, such as api.example.com")
     return text.lower()
 
@@ -303,6 +307,8 @@ def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | Non
         else:
             value, source = row.parse(row.default), "default"
         values[row.name], sources[row.name] = value, source
+    if values["domain"]:  # Caddy calls from loopback, and says for whom
+        values["trusted_proxies"] += _networks("127.0.0.0/8,::1")
     return Settings(**values, sources=sources)
 
 

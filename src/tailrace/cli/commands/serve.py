@@ -24,6 +24,7 @@ def command(**options: object) -> None:
     Examples:
       tailrace serve
       tailrace serve --host 0.0.0.0 --auth
+      tailrace serve --domain api.example.com --auth
     """
     from tailrace.cli.signals import run_until_stopped
     from tailrace.settings import load
@@ -36,17 +37,23 @@ async def run(settings: Settings) -> None:
     """The gateway and its log, until cancelled."""
     from tailrace.cli.logview import LogView, piece_of
     from tailrace.cli.terminal import paint_for
+    from tailrace.front.caddy import check_domain, in_front
     from tailrace.gateway import open_gateway
 
+    def tell(text: str) -> None:
+        view.say("tailrace", text)
+
+    check_domain(settings)
     view = LogView(sys.stdout, paint_for(sys.stdout, os.environ))
-    view.say("tailrace", describe(settings))
+    tell(describe(settings))
     async with open_gateway(settings, persistent=True) as gateway:
         if gateway.new_password:
-            view.say("tailrace", f"user admin, password {gateway.new_password} (shown only now)")
-        view.say("tailrace", f"listening on {gateway.url}")
-        with gateway.logs.follow() as lines:
-            async for line in lines:
-                view.show(piece_of(line))
+            tell(f"user admin, password {gateway.new_password} (shown only now)")
+        async with in_front(settings, gateway.url, tell) as url:
+            tell(f"listening on {url}")
+            with gateway.logs.follow() as lines:
+                async for line in lines:
+                    view.show(piece_of(line))
 
 
 def describe(settings: Settings) -> str:

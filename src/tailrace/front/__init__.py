@@ -1,0 +1,1 @@
+"""Caddy in front of the gateway: HTTPS with certificates that come by themselves, and HTTP/2."""

@@ -1,0 +1,135 @@
+"""Caddy in front of a gateway, for as long as a context lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+from tailrace.errors import AddressTaken, InvalidRequest, NotAllowed
+from tailrace.front.config import Domain, Plan
+from tailrace.front.process import CaddyProcess, Tell, find_caddy
+from tailrace.ports import bind_tcp
+from tailrace.settings import Settings
+
+HTTPS_PORT = 443
+HTTP_PORT = 80
+# The gateway's addresses that only this machine reaches, so that nobody goes past Caddy.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+# One that ran so long did not die of how it was started.
+_SOUND_S = 60.0
+
+
+def check_domain(settings: Settings) -> None:
+    """Refuse a domain without auth, and what cannot go with one.
+
+    Raises:
+        NotAllowed: auth is off, or the gateway itself could be reached from elsewhere.
+        InvalidRequest: another way to listen or to answer HTTPS is asked for too.
+    """
+    if not settings.domain:
+        return
+    if not settings.auth:
+        raise NotAllowed(
+            f"answering for {settings.domain} without auth could let anybody deploy code here",
+            hint="Add --auth.",
+        )
+    if settings.host not in LOOPBACK:
+        raise NotAllowed(
+            f"with --domain the gateway itself listens on loopback, not on {settings.host}",
+            hint="Leave --host out: Caddy listens on every address.",
+        )
+    for name in ("tls_cert", "tls_key", "fd"):
+        if getattr(settings, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise InvalidRequest(f"{flag} and --domain exclude each other", hint="Give one of them.")
+
+
+@asynccontextmanager
+async def in_front(settings: Settings, gateway_url: str, tell: Tell) -> AsyncIterator[str]:
+    """Where clients reach the gateway: its own URL, or with a domain Caddy's, which runs until the end.
+
+    Args:
+        tell: Takes what is worth a line in the gateway's log.
+    Raises:
+        PlatformError: Caddy is not installed, or did not start.
+        AddressTaken: a port belongs to somebody else, or this user may not have it.
+    """
+    if not settings.domain:
+        yield gateway_url
+        return
+    caddy = find_caddy()
+    domain = Domain.parse(settings.domain)
+    with ExitStack() as sockets:
+        https = sockets.enter_context(_listen(domain, HTTPS_PORT if domain.port is None else domain.port))
+        redirect = sockets.enter_context(_listen(domain, HTTP_PORT)) if domain.port is None else None
+        plan = Plan(
+            domain,
+            gateway_url.removeprefix("http://"),
+            _folder(settings.state_dir),
+            https.fileno(),
+            redirect.fileno() if redirect else None,
+            settings.header_timeout_s,
+            settings.keep_alive_timeout_s * 0.8,
+        )
+        port = https.getsockname()[1]
+        async with _kept_running(caddy, plan, tell):
+            yield f"https://{domain.name}" if port == HTTPS_PORT else f"https://{domain.name}:{port}"
+
+
+def _listen(domain: Domain, port: int) -> socket.socket:
+    """A socket on every address of this machine; for a local name, on loopback."""
+    host = "127.0.0.1" if domain.is_local else "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  # a domain is for everybody
+    try:
+        return bind_tcp(host, port)
+    except AddressTaken as taken:
+        raise AddressTaken(
+            f"{domain.name} cannot be answered for: {taken.message}",
+            hint="--domain needs ports 80 and 443, which on Linux take a right: with systemd "
+            "AmbientCapabilities=CAP_NET_BIND_SERVICE, else sysctl net.ipv4.ip_unprivileged_port_start=80.",
+        ) from taken
+
+
+def _folder(state_dir: Path) -> Path:
+    folder = state_dir / "caddy"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+@asynccontextmanager
+async def _kept_running(caddy: Path, plan: Plan, tell: Tell) -> AsyncIterator[None]:
+    process = await CaddyProcess.start(caddy, plan, tell)
+    keeper: asyncio.Task[None] | None = None
+    try:
+        await process.wait_ready()
+        keeper = asyncio.create_task(_keep(process, caddy, plan, tell), name="keeper of caddy")
+        yield
+    finally:
+        if keeper is None:
+            await asyncio.shield(process.aclose())
+        else:
+            keeper.cancel()
+            await asyncio.shield(asyncio.gather(keeper, return_exceptions=True))
+
+
+async def _keep(process: CaddyProcess, caddy: Path, plan: Plan, tell: Tell) -> None:
+    """Start it again whenever it dies; clients wait in the sockets meanwhile. Owns: process."""
+    loop = asyncio.get_running_loop()
+    pause_s = _FIRST_PAUSE_S
+    try:
+        while True:
+            began = loop.time()
+            how = await process.wait_gone()
+            if loop.time() - began > _SOUND_S:
+                pause_s = _FIRST_PAUSE_S
+            tell(f"caddy: {how}; starting it again in {pause_s:g} s")
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            await process.aclose()
+            process = await CaddyProcess.start(caddy, plan, tell)
+    finally:
+        await process.aclose()
