@@ -32,13 +32,6 @@ class Call:
         """What the edge named this call; empty where nobody did."""
         return next((v.decode("latin-1") for k, v in self.headers if k.lower() == b"x-call-id"), "")
 
-    @property
-    def is_websocket(self) -> bool:
-        """Whether the client asks to switch to WebSocket."""
-        return self.method == "GET" and (b"upgrade", b"websocket") in (
-            (k.lower(), v.lower()) for k, v in self.headers
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class HttpEvent:
