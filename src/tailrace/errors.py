@@ -8,15 +8,23 @@ TailraceError
 │   ├── NotAuthenticated        401
 │   ├── NotAllowed              403
 │   ├── NotFound                404  a function, secret, bundle or route that does not exist
+│   ├── ReadTimeout             408  the request did not come in time
 │   ├── AlreadyExists           409
 │   ├── TooLarge                413
-│   └── UnsupportedContent      415
-├── FunctionError               the function's author can mend it
+│   ├── UnsupportedContent      415
+│   └── QueueFull               429  as many calls wait for the function as may
+├── FunctionError               500  the function's author can mend it: its handler failed
 │   ├── EnvironmentFailed       502  its requirements could not be installed
 │   ├── HandlerNotLoaded        502  its handler could not be imported
-│   └── ReplicaFailed           502  a replica took the call and broke
+│   ├── ReplicaFailed           502  a replica took the call and broke
+│   ├── NotAStream              502  it answered no event stream after the head of one was sent
+│   ├── StartTimeout            504  no first byte in time
+│   ├── IdleTimeout             504  silent for too long
+│   └── TotalTimeout            504  not complete in time
 └── PlatformError               whoever runs Tailrace can mend it
-    ├── NoReplica               503  no replica became ready before the queue clock ended
+    ├── QueueTimeout            503  no place on a ready replica before the queue clock ended
+    ├── Overloaded              503  too many connections or bytes held
+    ├── Draining                503  the gateway is being stopped
     ├── AddressTaken            503  the listening address belongs to another process
     ├── StateTaken              503  another gateway owns the state directory
     ├── GatewayUnreachable      503  a client could not reach the gateway
@@ -101,22 +109,54 @@ class UnsupportedContent(CallerError):
     http_status = 415
 
 
+class ReadTimeout(CallerError):
+    code = "timeout_read"
+    http_status = 408
+
+
+class QueueFull(CallerError):
+    code = "queue_full"
+    http_status = 429
+
+
 class FunctionError(TailraceError):
     code = "function_failed"
-    http_status = 502
     fault = "function"
 
 
 class EnvironmentFailed(FunctionError):
     code = "environment_failed"
+    http_status = 502
 
 
 class HandlerNotLoaded(FunctionError):
     code = "handler_not_loaded"
+    http_status = 502
 
 
 class ReplicaFailed(FunctionError):
     code = "replica_failed"
+    http_status = 502
+
+
+class NotAStream(FunctionError):
+    code = "not_a_stream"
+    http_status = 502
+
+
+class StartTimeout(FunctionError):
+    code = "timeout_start"
+    http_status = 504
+
+
+class IdleTimeout(FunctionError):
+    code = "timeout_idle"
+    http_status = 504
+
+
+class TotalTimeout(FunctionError):
+    code = "timeout_total"
+    http_status = 504
 
 
 class PlatformError(TailraceError):
@@ -124,8 +164,16 @@ class PlatformError(TailraceError):
     http_status = 503
 
 
-class NoReplica(PlatformError):
-    code = "no_replica"
+class QueueTimeout(PlatformError):
+    code = "timeout_queue"
+
+
+class Overloaded(PlatformError):
+    code = "overloaded"
+
+
+class Draining(PlatformError):
+    code = "drain"
 
 
 class AddressTaken(PlatformError):

@@ -167,7 +167,7 @@ def test_a_client_that_leaves_aborts_the_upstream_request(answered: bytes) -> No
 
     async def main() -> None:
         replica = Answering(answered)
-        async with edge_before(replica) as under_test, asyncio.timeout(5):
+        async with edge_before(replica, early_head_s=0) as under_test, asyncio.timeout(5):
             reader, writer = await under_test.connect()
             writer.write(GET)
             if answered:
@@ -210,7 +210,7 @@ OPENAI = b'data: {"object":"chat.completion.chunk","choices":[]}\n\n'
         (NATIVE, b"data: a\n\n", b"event: error\ndata: {"),
         (stream_head(), OPENAI, b'data: {"error":{"message":'),
         (stream_head(extra=b"x-vercel-ai-ui-message-stream: v1\r\n"), b"data: {}\n\n", b'{"type":"error"'),
-        (stream_head(b"application/x-ndjson"), b'{"a":1}\n', b'{"error":{"code":"function_failed"'),
+        (stream_head(b"application/x-ndjson"), b'{"a":1}\n', b'{"error":{"code":"replica_failed"'),
     ],
 )
 def test_a_broken_stream_ends_with_its_dialects_error_frame(head: bytes, event: bytes, frame: bytes) -> None:

@@ -1,9 +1,16 @@
-"""The head that is sent on: what a proxy drops, keeps and adds, in each direction. Pure."""
+"""The heads that are sent on: what a proxy drops, keeps and adds, in each direction. Pure.
+
+A `Request` and a `Reply` are what the edge makes of a head once; connections keep their last one, because
+clients and replicas send the same head again and again.
+"""
 
 from __future__ import annotations
 
 import re
 
+from tailrace.durations import parse_duration
+from tailrace.edge.routes import route
+from tailrace.errors import InvalidRequest, TailraceError
 from tailrace.wire.heads import HOP_BY_HOP, RequestHead, ResponseHead
 
 _CLIENT_CALL_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -16,35 +23,79 @@ _DROPPED = HOP_BY_HOP | {
     b"x-start-time",
     b"x-forwarded-for",
 }
-_DROPPED_FOR_CONTROL = HOP_BY_HOP | {b"content-length", b"expect", b"x-forwarded-for"}
+_DROPPED_FOR_CONTROL = HOP_BY_HOP | {b"content-length", b"expect", b"x-forwarded-for", b"x-forwarded-proto"}
 _DROPPED_FROM_REPLY = HOP_BY_HOP | {b"x-call-id", b"x-start-time"}
 _USUAL_TOKENS = frozenset((b"keep-alive", b"close"))
+_UPGRADE = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 
 
-def client_call_id(head: RequestHead) -> bytes | None:
-    """The client's own call id; empty when it sent none, None when it is not a legal one."""
-    found = [value for name, value in head.headers if name == b"x-call-id"]
-    if not found:
-        return b""
-    return found[0] if len(found) == 1 and _CLIENT_CALL_ID.fullmatch(found[0]) else None
+class Request:
+    """A request as the edge carries it: whose it is, and the head that is sent on.
+
+    Attributes:
+        label: The function's name in the target; None for the control plane.
+        client: Whose address the call is logged with: the peer's, or whom a trusted proxy names.
+        prefix: The head that is sent on, up to the lines that differ from call to call.
+        framing: The end of that head.
+        client_id: The client's own call id; empty when it sent none.
+        timeout_s: The client's ``X-Timeout``; 0 when it sent none.
+        refusal: Why the request is not taken; None when it is.
+    """
+
+    __slots__ = (
+        "accepts_json", "client", "client_id", "forwarded", "framing", "has_body", "head", "label", "prefix",
+        "refusal", "timeout_s", "wants_events",
+    )  # fmt: skip
+
+    def __init__(self, head: RequestHead, *, peer: bytes, is_tls: bool) -> None:
+        self.head = head
+        self.has_body = head.is_chunked or bool(head.content_length)
+        accept = b",".join(value for name, value in head.headers if name == b"accept").lower()
+        self.wants_events = b"text/event-stream" in accept and head.method in (b"GET", b"POST")
+        self.accepts_json = b"application/json" in accept
+        self.client = peer
+        self.client_id = b""
+        self.timeout_s = 0.0
+        self.refusal: TailraceError | None = None
+        self.forwarded = [value for name, value in head.headers if name == b"x-forwarded-for"]
+        found = route(head.target)
+        self.label = found[0] if found else None
+        if found is None:
+            self.prefix = _to_control(head, peer=peer, is_tls=is_tls)
+        else:
+            self.prefix = _to_function(head, found[1], self.forwarded, peer=peer, is_tls=is_tls)
+            self._read_own_headers()
+        self.framing = _framing(head, is_tunnel=found is not None and head.wants_websocket)
+
+    def _read_own_headers(self) -> None:
+        """What a client may tell the gateway about its call."""
+        for name, value in self.head.headers:
+            if name == b"x-call-id":
+                if self.client_id or not _CLIENT_CALL_ID.fullmatch(value):
+                    self.refusal = InvalidRequest("X-Call-Id is not 1 to 128 of A-Z a-z 0-9 . _ -")
+                self.client_id = value
+            elif name == b"x-timeout":
+                seconds = parse_duration(value.decode("latin-1"))
+                if seconds is None or seconds <= 0:
+                    self.refusal = InvalidRequest("X-Timeout is not a duration such as 10s or 1m30s")
+                self.timeout_s = seconds or 0.0
+        if self.client_id:
+            self.prefix += b"x-client-call-id: %b\r\n" % self.client_id
 
 
-def request_to_function(
-    head: RequestHead, target: bytes, *, peer: bytes, call_id: bytes, start_ns: int, client_id: bytes
+def _to_function(
+    head: RequestHead, target: bytes, forwarded: list[bytes], *, peer: bytes, is_tls: bool
 ) -> bytes:
-    """The request a replica gets.
+    """The head a replica gets.
 
     Names with an underscore are dropped, as nginx does: WSGI cannot tell ``X_Call_Id`` from ``X-Call-Id``.
     """
     tokens = head.connection_tokens
     dropped = _DROPPED if tokens <= _USUAL_TOKENS else _DROPPED | tokens - {b"host"}
     lines = [b"%b %b HTTP/1.1" % (head.method, target)]
-    forwarded: list[bytes] = []
     host = proto = True
     for name, value in head.headers:
         if name in dropped or b"_" in name:
-            if name == b"x-forwarded-for":
-                forwarded.append(value)
             continue
         lines.append(b"%b: %b" % (name, value))
         if name == b"x-forwarded-host":
@@ -54,27 +105,22 @@ def request_to_function(
     if host:
         lines.append(b"x-forwarded-host: " + head.host)
     if proto:
-        lines.append(b"x-forwarded-proto: http")
-    if client_id:
-        lines.append(b"x-client-call-id: " + client_id)
-    forwarded.append(peer)
-    lines.append(
-        b"x-forwarded-for: %b\r\nx-call-id: %b\r\nx-start-time: %d"
-        % (b", ".join(forwarded), call_id, start_ns)
-    )
-    lines.append(_request_framing(head))
-    return b"\r\n".join(lines)
+        lines.append(b"x-forwarded-proto: https" if is_tls else b"x-forwarded-proto: http")
+    lines.append(b"x-forwarded-for: " + b", ".join([*forwarded, peer]))
+    return b"\r\n".join(lines) + b"\r\n"
 
 
-def request_to_control(head: RequestHead, *, peer: bytes) -> bytes:
-    """The request the control plane gets: as it came, with the peer's address put in by us."""
+def _to_control(head: RequestHead, *, peer: bytes, is_tls: bool) -> bytes:
+    """The head the control plane gets: as it came, with the peer's address put in by us."""
     lines = [b"%b %b HTTP/1.1" % (head.method, head.target)]
     lines += [b"%b: %b" % (name, value) for name, value in head.headers if name not in _DROPPED_FOR_CONTROL]
-    lines += [b"x-forwarded-for: " + peer, _request_framing(head)]
-    return b"\r\n".join(lines)
+    lines += [b"x-forwarded-for: " + peer, b"x-forwarded-proto: " + (b"https" if is_tls else b"http")]
+    return b"\r\n".join(lines) + b"\r\n"
 
 
-def _request_framing(head: RequestHead) -> bytes:
+def _framing(head: RequestHead, *, is_tunnel: bool) -> bytes:
+    if is_tunnel:
+        return _UPGRADE + b"\r\n"
     if head.is_chunked:
         return b"transfer-encoding: chunked\r\n\r\n"
     if head.content_length is not None:
@@ -82,42 +128,69 @@ def _request_framing(head: RequestHead) -> bytes:
     return b"\r\n"
 
 
-def response_to_client(
-    head: ResponseHead, *, has_body: bool, to_http11: bool, keep_alive: bool, call: bytes, date: bytes
-) -> bytes:
-    """The response head a client gets.
+class Reply:
+    """A response head as the edge carries it. ``is_fault`` tells that the handler failed, not answered."""
 
-    Args:
-        call: The edge's own lines for a function's answer, or empty.
-        date: A Date line, for an answer that has none.
-    """
-    lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
-    names = set()
-    dropped = _DROPPED_FROM_REPLY if call else HOP_BY_HOP
-    if not head.connection_tokens <= _USUAL_TOKENS:
-        dropped |= head.connection_tokens
-    without_length = head.is_chunked or head.status == 204
-    for name, value in head.headers:
-        lower = name.lower()
-        if lower in dropped or (without_length and lower == b"content-length"):
-            continue
-        names.add(lower)
-        lines.append(b"%b: %b" % (name, value))
-    is_unsized = has_body and head.content_length is None
-    if is_unsized:
-        if b"x-accel-buffering" not in names:
+    __slots__ = ("_prefixes", "has_date", "head", "is_fault")
+
+    def __init__(self, head: ResponseHead) -> None:
+        self.head = head
+        names = {name.lower() for name, _ in head.headers}
+        self.has_date = b"date" in names
+        self.is_fault = head.status == 500 and b"x-tailrace-fault" in names
+        self._prefixes: dict[tuple[bool, bool, bool], bytes] = {}
+
+    def prefix(self, *, has_body: bool, is_chunked: bool, is_call: bool) -> bytes:
+        """The head a client gets, up to the lines that differ from call to call.
+
+        Args:
+            has_body: Whether a body follows the head.
+            is_chunked: Whether that body is sent in chunks.
+            is_call: Whether it is a function's answer, whose call id is the edge's to tell.
+        """
+        kind = has_body, is_chunked, is_call
+        found = self._prefixes.get(kind)
+        if found is None:
+            found = self._prefixes[kind] = self._make(*kind)
+        return found
+
+    def _make(self, has_body: bool, is_chunked: bool, is_call: bool) -> bytes:
+        head = self.head
+        lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
+        names = set()
+        dropped = _DROPPED_FROM_REPLY if is_call else HOP_BY_HOP
+        if not head.connection_tokens <= _USUAL_TOKENS:
+            dropped |= head.connection_tokens
+        without_length = head.is_chunked or head.status == 204
+        for name, value in head.headers:
+            lower = name.lower()
+            if lower in dropped or (without_length and lower == b"content-length"):
+                continue
+            names.add(lower)
+            lines.append(b"%b: %b" % (name, value))
+        if has_body and head.content_length is None and b"x-accel-buffering" not in names:
             lines.append(b"X-Accel-Buffering: no")
-        if to_http11:
+        if is_chunked:
             lines.append(b"Transfer-Encoding: chunked")
-    if b"cache-control" not in names and head.content_type.lower().startswith(b"text/event-stream"):
-        lines.append(b"Cache-Control: no-cache")
-    if b"date" not in names:
-        lines.append(date)
-    if call:
-        lines.append(call)
-    if not keep_alive:
-        lines.append(b"Connection: close")
-    elif not to_http11:
-        lines.append(b"Connection: keep-alive")
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+        if b"cache-control" not in names and head.content_type.lower().startswith(b"text/event-stream"):
+            lines.append(b"Cache-Control: no-cache")
+        return b"\r\n".join(lines) + b"\r\n"
+
+
+def tunnel_head(head: ResponseHead, call: bytes) -> bytes:
+    """The 101 a client gets: the function's own headers, and ours that make the connection a tunnel."""
+    lines = [b"HTTP/1.1 101 Switching Protocols"]
+    for name, value in head.headers:
+        if name.lower() not in _DROPPED_FROM_REPLY and name.lower() != b"content-length":
+            lines.append(b"%b: %b" % (name, value))
+    return b"\r\n".join(lines) + b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + call + b"\r\n"
+
+
+def early_head(call: bytes, date: bytes, *, is_chunked: bool, keep_alive: bool) -> bytes:
+    """The head of an event stream that is sent before the function has answered."""
+    coding = b"Transfer-Encoding: chunked\r\n" if is_chunked else b""
+    connection = b"" if keep_alive else b"Connection: close\r\n"
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
+        b"X-Accel-Buffering: no\r\n%b%b%b%b\r\n" % (coding, date, call, connection)
+    )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import select
 import socket
+import ssl
 import struct
 from typing import cast
 
+from tailrace.edge import ends
 from tailrace.edge.call import Call
+from tailrace.edge.heads import Request
 from tailrace.edge.plane import Edge
 from tailrace.edge.replies import refusal
-from tailrace.edge.routes import route
-from tailrace.errors import InvalidRequest, TooLarge
+from tailrace.errors import InvalidRequest, TailraceError, TooLarge
 from tailrace.wire.chunked import ChunkedDecoder, CodingViolated
-from tailrace.wire.heads import HeadReader, HeadRefused, RequestHead, parse_request
+from tailrace.wire.heads import HeadReader, HeadRefused, parse_request
 
 # A client may send its next requests early; more than this unread is abuse, and the connection ends.
 PIPELINED_BYTES = 64 * 1024
@@ -33,8 +36,9 @@ class Client(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
-        "_body_limit", "_call", "_decoder", "_edge", "_heads", "_is_full", "_is_lingering", "_is_paused",
-        "_left", "_pending", "_received", "_timer", "_watch", "keep_alive", "peer", "transport",
+        "_body_limit", "_call", "_decoder", "_edge", "_full_bytes", "_heads", "_is_full", "_is_lingering",
+        "_last", "_last_request", "_left", "_pending", "_progress_at", "_received", "_requests", "_timer",
+        "_waits_since", "_watch", "due_at", "is_paused", "keep_alive", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -44,13 +48,22 @@ class Client(asyncio.Protocol):
         self._left = 0
         self._received = 0
         self._body_limit = 0
+        self._requests = 0
         self._heads = HeadReader()
+        # The last head's bytes and what was made of them: a client sends the same one again and again.
+        self._last = b""
+        self._last_request: Request | None = None
         self._pending = bytearray()
         self._is_full = False
-        self._is_paused = False
         self._is_lingering = False
+        # Since when it has no call, or its next head is coming; and what it did not read of its answer.
+        self._waits_since = 0.0
+        self._progress_at = 0.0
+        self._full_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self.due_at = math.inf
+        self.is_paused = False
         self.keep_alive = True
         self.peer = b""
         self.transport: asyncio.Transport
@@ -61,16 +74,34 @@ class Client(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses of it
         peername = self.transport.get_extra_info("peername")
         self.peer = peername[0].encode() if isinstance(peername, tuple) else b"unix"
-        self._edge.clients.add(self)
+        edge = self._edge
+        if not edge.make_room():
+            edge.numbers.connections_refused += 1
+            self.transport.write(
+                refusal(503, "as many clients are connected as may (connection_limit)", edge.date())
+            )
+            self._close()
+            return
+        edge.clients.add(self)
+        edge.numbers.connections_open += 1
+        self._wait(edge.clock())
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
-        self._edge.clients.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._stop_watch()
+        self._forget()
         call, self._call = self._call, None
         if call is not None:
             call.on_client_gone()
+
+    def _forget(self) -> None:
+        edge = self._edge
+        if self in edge.clients:
+            edge.clients.discard(self)
+            edge.idle.pop(self, None)
+            edge.numbers.connections_open -= 1
+        edge.wheel.forget(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stop_watch()
 
     def eof_received(self) -> None:
         """A client that ends its side has left; what it did not read yet waits a bounded time."""
@@ -82,6 +113,9 @@ class Client(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_full = True
+        self._full_bytes = self.transport.get_write_buffer_size()
+        self._progress_at = self._edge.clock()
+        self.look_by(self._progress_at + self._edge.settings.stall_timeout_s)
         if self._call is not None:
             self._call.on_client_full()
 
@@ -102,44 +136,144 @@ class Client(asyncio.Protocol):
         else:
             self._read_head(data)
 
+    # Clocks of a connection; a call's own are asked for from here.
+
+    def look_by(self, at: float) -> None:
+        """Look at this connection and its call at this moment at the latest."""
+        if at < self.due_at:
+            self._edge.wheel.look_by(self, at)
+
+    def on_clock(self, now: float) -> float:
+        """Do what is due; when to look again."""
+        if self.transport.is_closing():
+            return math.inf
+        stalls_at = self._stalls_at(now)
+        if now >= stalls_at:
+            self._drop_call()
+            self.transport.abort()
+            return math.inf
+        call = self._call
+        if call is not None:
+            return min(stalls_at, call.on_clock(now))
+        if self._is_lingering or self._is_full:
+            return stalls_at
+        settings = self._edge.settings
+        if not self._heads.held and self._requests:
+            at = self._waits_since + settings.keep_alive_timeout_s
+            if now >= at:
+                self._close()
+            return at
+        at = self._waits_since + settings.header_timeout_s
+        if now < at:
+            return at
+        if self._heads.held:
+            limit_s = settings.header_timeout_s
+            self._refuse(408, f"the request's head did not come within {limit_s:g} s (header_timeout_s)")
+        else:
+            self._close()
+        return math.inf
+
+    def _stalls_at(self, now: float) -> float:
+        """When a client that does not read has to be given up."""
+        if not self._is_full:
+            return math.inf
+        left = self.transport.get_write_buffer_size()
+        if left != self._full_bytes:
+            self._full_bytes, self._progress_at = left, now
+        return self._progress_at + self._edge.settings.stall_timeout_s
+
+    def _wait(self, now: float) -> None:
+        """Wait for the next request."""
+        self._waits_since = now
+        edge = self._edge
+        edge.idle[self] = None
+        limit_s = edge.settings.keep_alive_timeout_s if self._requests else edge.settings.header_timeout_s
+        self.look_by(now + limit_s)
+
+    def close_idle(self) -> None:
+        """Close the connection when no call runs on it."""
+        if self._call is None:
+            self._close()
+
+    def end(self, error: TailraceError) -> None:
+        """End the call with this error, as truthfully as its state allows, and close."""
+        self.keep_alive = False
+        if self._call is not None:
+            self._call.end(error, ends.DRAIN)
+        else:
+            self._close()
+
+    def held_bytes(self) -> int:
+        """Bytes held for this client, beside the sockets' own buffers."""
+        held = self.transport.get_write_buffer_size() + len(self._pending) + len(self._heads.held)
+        return held if self._call is None else held + self._call.held_bytes()
+
     # Reading a request.
 
     def _read_head(self, data: bytes) -> None:
+        request = self._last_request
+        if request is not None and not self._heads.held and data.startswith(self._last):
+            self._begin(request, data[len(self._last) :])
+            return
         try:
             found = self._heads.feed(data)
             if found is None:
+                self._wait_for_the_rest()
                 return
             head = parse_request(found[0])
         except HeadRefused as refused:
             self._refuse(refused.status, refused.reason)
             return
-        self._begin(head, found[1])
+        self._last = found[0]
+        edge = self._edge
+        request = self._last_request = Request(head, peer=self.peer, is_tls=edge.is_tls)
+        if edge.proxies is not None:
+            request.client = edge.proxies.client(self.peer, request.forwarded)
+        self._begin(request, found[1])
 
-    def _begin(self, head: RequestHead, rest: bytes) -> None:
-        found = route(head.target)
-        settings = self._edge.settings
-        # The control plane bounds its own bodies; a bundle may be larger than what functions take.
-        limit = settings.body_limit if found else max(settings.body_limit, settings.bundle_limit)
-        if head.content_length is not None and head.content_length > limit:
-            self._refuse(413, f"the request body is larger than the limit of {limit} bytes (body_limit)")
+    def _wait_for_the_rest(self) -> None:
+        if self in self._edge.idle:
+            del self._edge.idle[self]
+            self._waits_since = self._edge.clock()
+            self.look_by(self._waits_since + self._edge.settings.header_timeout_s)
+
+    def _begin(self, request: Request, rest: bytes) -> None:
+        edge, head = self._edge, request.head
+        edge.idle.pop(self, None)
+        self._requests += 1
+        self.keep_alive = (
+            head.keep_alive and self._requests < edge.settings.connection_requests and not edge.is_draining
+        )
+        if request.has_body and not self._takes_body(request):
             return
-        self._body_limit = limit
-        self.keep_alive = head.keep_alive
-        call = self._call = Call(self._edge, self, head)
-        self._received = 0
-        self._left = head.content_length or 0
-        if head.is_chunked:
-            self._decoder = ChunkedDecoder()
-        elif not self._left:
+        call = self._call = Call(edge, self, request, edge.clock())
+        if not request.has_body:
             call.on_no_request_body()
-        call.open(found)
+        call.open()
         if not rest or self.transport.is_closing():
             return
         if self._call is None and not self._is_lingering:  # answered already: the rest is the next request
             self._pending += rest
-            self._edge.loop.call_soon(self._next)
+            edge.loop.call_soon(self._next)
         else:
             self.data_received(rest)
+
+    def _takes_body(self, request: Request) -> bool:
+        """Get ready for the request's body; False when it is refused."""
+        settings, head = self._edge.settings, request.head
+        # The control plane bounds its own bodies; a bundle may be larger than what functions take.
+        limit = settings.body_limit
+        if request.label is None:
+            limit = max(limit, settings.bundle_limit)
+        if head.content_length is not None and head.content_length > limit:
+            self._refuse(413, f"the request body is larger than the limit of {limit} bytes (body_limit)")
+            return False
+        self._body_limit = limit
+        self._received = 0
+        self._left = head.content_length or 0
+        if head.is_chunked:
+            self._decoder = ChunkedDecoder()
+        return True
 
     def _read_body(self, data: bytes) -> None:
         decoder, call = self._decoder, self._call
@@ -184,8 +318,10 @@ class Client(asyncio.Protocol):
             self._linger()
         elif not self.keep_alive:
             self._close()
-        elif self._pending:
-            self._edge.loop.call_soon(self._next)
+        else:
+            self._wait(self._edge.clock())
+            if self._pending:
+                self._edge.loop.call_soon(self._next)
 
     def _next(self) -> None:
         # A client that has not read its last answer gets no next one: each could fill the buffer anew.
@@ -196,6 +332,7 @@ class Client(asyncio.Protocol):
             self._read_head(data)
 
     def _refuse(self, status: int, reason: str) -> None:
+        self._edge.numbers.requests_refused += 1
         self.write(refusal(status, reason, self._edge.date()))
         self._linger()
 
@@ -217,6 +354,7 @@ class Client(asyncio.Protocol):
         self._left, self._decoder = 0, None
         self._pending.clear()
         self._is_lingering = True
+        self._edge.idle.pop(self, None)
         self.resume_reading()
         if self.transport.is_closing():
             return
@@ -227,6 +365,7 @@ class Client(asyncio.Protocol):
 
     def _close(self) -> None:
         self._is_lingering = True
+        self._edge.idle.pop(self, None)
         self._edge.outbox.flush()
         self.transport.close()
         self._timer = self._edge.loop.call_later(CLOSE_S, self.transport.abort)
@@ -246,6 +385,12 @@ class Client(asyncio.Protocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._close()
 
+    def hand_over(self) -> bytes:
+        """Give the transport away to a tunnel; the bytes that came after the request."""
+        self._call = None
+        self._forget()
+        return bytes(self._pending)
+
     # What a call asks for.
 
     def write(self, data: bytes) -> None:
@@ -254,8 +399,8 @@ class Client(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Stop reading the request's body. Only while it is incomplete: else its leaving goes unseen."""
-        if not self._is_paused and (self._left or self._decoder is not None):
-            self._is_paused = True
+        if not self.is_paused and (self._left or self._decoder is not None):
+            self.is_paused = True
             self.transport.pause_reading()
             self._watch = self._edge.loop.call_later(LOOK_S, self._look)
 
@@ -272,8 +417,8 @@ class Client(asyncio.Protocol):
             self._watch = None
 
     def resume_reading(self) -> None:
-        if self._is_paused:
-            self._is_paused = False
+        if self.is_paused:
+            self.is_paused = False
             self._stop_watch()
             if not self.transport.is_closing():
                 self.transport.resume_reading()
@@ -286,6 +431,11 @@ def _is_gone(sock: socket.socket) -> bool:
     return bool(poller.poll(0))
 
 
-async def listen(edge: Edge, sock: socket.socket) -> None:
-    """Accept clients on a listening socket, which the edge owns from now on."""
-    edge.server = await edge.loop.create_server(lambda: Client(edge), sock=sock, backlog=2048)
+async def listen(edge: Edge, sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
+    """Accept clients on a listening socket, which the edge owns from now on.
+
+    Args:
+        tls: Speak HTTPS with this; None: HTTP.
+    """
+    edge.is_tls = tls is not None
+    edge.server = await edge.loop.create_server(lambda: Client(edge), sock=sock, backlog=2048, ssl=tls)

@@ -1,18 +1,30 @@
-"""The data plane of one gateway: what all calls share, and who is connected."""
+"""The data plane of one gateway: what all calls share, who is connected, and how it comes to an end."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import Protocol
 
+from tailrace.edge.clocks import Clocks, clocks_of
+from tailrace.edge.numbers import FunctionNumbers, Numbers
 from tailrace.edge.outbox import Outbox
 from tailrace.edge.pool import Pool
-from tailrace.functions.table import Table
+from tailrace.edge.proxies import Proxies
+from tailrace.edge.wheel import Wheel
+from tailrace.errors import Draining, TailraceError
+from tailrace.functions.table import Function, Table
+from tailrace.options import FunctionOptions
 from tailrace.provider.contract import Address
 from tailrace.settings import Settings
+
+# How long what was written last may take to leave when everything ends.
+FLUSH_S = 1.0
+# How often the bytes that are held for everybody are counted anew.
+COUNT_S = 1.0
 
 
 class Connected(Protocol):
@@ -20,33 +32,110 @@ class Connected(Protocol):
 
     transport: asyncio.Transport
 
+    def end(self, error: TailraceError) -> None:
+        """End its call with this error, as truthfully as its state allows, and close it."""
+
+    def close_idle(self) -> None:
+        """Close it when no call runs on it."""
+
+    def held_bytes(self) -> int:
+        """Bytes held for it, beside the sockets' own buffers."""
+
+
+class CallSink(Protocol):
+    """Where the line of each call goes."""
+
+    def write(
+        self,
+        *,
+        call_id: bytes,
+        function: bytes,
+        method: bytes,
+        status: int,
+        end_reason: str,
+        bytes_out: int,
+        first_byte_s: float | None,
+        total_s: float,
+        client: bytes,
+        client_call_id: bytes,
+    ) -> None: ...
+
+
+class Entry:
+    """What the edge keeps of one function beside the table, valid for these options and settings."""
+
+    __slots__ = ("clocks", "label", "numbers", "options", "settings")
+
+    def __init__(self, function: Function, numbers: FunctionNumbers, settings: Settings) -> None:
+        self.numbers = numbers
+        self.label = str(function.name).encode()
+        self.options: FunctionOptions = function.options
+        self.settings = settings
+        self.clocks: Clocks = clocks_of(function.options, settings)
+
 
 class Edge:
-    """Shared by every call. `listener.listen` sets ``server``; `aclose` ends it all.
+    """Shared by every call. `listener.listen` sets ``server``; `drain` and `aclose` end it all.
 
     Args:
         control: Where the control plane listens: everything that is no function goes there.
+        clock: Monotonic seconds; tests move it by hand.
     """
 
-    def __init__(self, table: Table, settings: Settings, control: Address) -> None:
+    def __init__(
+        self,
+        table: Table,
+        settings: Settings,
+        control: Address,
+        *,
+        numbers: Numbers | None = None,
+        log: CallSink | None = None,
+        proxies: Proxies | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.table = table
         self.settings = settings
         self.control = control
+        self.numbers = numbers or Numbers()
+        self.log = log
+        self.proxies = proxies
+        self.is_tls = False
+        self.clock = clock
         self.pool = Pool()
         self.clients: set[Connected] = set()
+        # Those without a call, the one that is idle longest first.
+        self.idle: OrderedDict[Connected, None] = OrderedDict()
         self.loop = asyncio.get_running_loop()
         self.outbox = Outbox(self.loop)
+        self.wheel = Wheel(self.loop, clock)
+        self.server: asyncio.Server | None = None
+        self.is_draining = False
+        self.is_overloaded = False
+        self.open_calls = 0
+        self._entries: dict[Function, Entry] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._none_open = asyncio.Event()
+        self._counting: asyncio.TimerHandle | None = None
         self._date_second = 0
         self._date = b""
-        self.server: asyncio.Server | None = None
+        self._count_held()
+
+    def entry(self, function: Function) -> Entry:
+        """The function's clocks and numbers."""
+        entry = self._entries.get(function)
+        if entry is None or entry.options is not function.options or entry.settings is not self.settings:
+            for old in [known for known in self._entries if known.is_removed]:
+                del self._entries[old]
+            numbers = self.numbers.of(str(function.name))
+            entry = self._entries[function] = Entry(function, numbers, self.settings)
+        return entry
 
     def date(self) -> bytes:
         """A ``Date`` header line of this second. Source: RFC 9110 section 6.6.1."""
         second = int(time.time())
         if second != self._date_second:
             self._date_second = second
-            self._date = b"Date: " + formatdate(second, usegmt=True).encode()
+            self._date = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
         return self._date
 
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -56,13 +145,72 @@ class Edge:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def call_begins(self) -> None:
+        """Count a function's call in; `drain` waits for it."""
+        self.open_calls += 1
+
+    def call_ends(self) -> None:
+        """Count it out."""
+        self.open_calls -= 1
+        if not self.open_calls and self.is_draining:
+            self._none_open.set()
+
+    def make_room(self) -> bool:
+        """Whether one more client may connect; the one that is idle longest makes room for it."""
+        if len(self.clients) < self.settings.connection_limit:
+            return True
+        if not self.idle:
+            return False
+        client, _ = self.idle.popitem(last=False)
+        client.close_idle()
+        return True
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new connection, let running calls finish, and end the rest when the time is over."""
+        self.is_draining = True
+        if self.server is not None:
+            self.server.close()
+        for client in list(self.idle):
+            client.close_idle()
+        await self._wait_calls(timeout_s)
+        if self.open_calls:
+            error = Draining(f"the gateway is stopping, and the call did not end within {timeout_s:g} s")
+            for client in list(self.clients):
+                client.end(error)
+            self.outbox.flush()
+            await self._wait_sent()
+
+    async def _wait_calls(self, timeout_s: float) -> None:
+        self._none_open.clear()
+        if self.open_calls:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._none_open.wait()
+            except TimeoutError:
+                pass
+
+    async def _wait_sent(self) -> None:
+        """Give what was written last a moment to leave."""
+        until = self.loop.time() + FLUSH_S
+        while self.loop.time() < until and any(c.transport.get_write_buffer_size() for c in self.clients):
+            await asyncio.sleep(0.01)  # transports tell nobody when they have sent all
+
     async def aclose(self) -> None:
         """Stop accepting and cut every connection."""
         if self.server is not None:
             self.server.close()
+        if self._counting is not None:
+            self._counting.cancel()
         for client in list(self.clients):
             client.transport.abort()
+        self.wheel.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.pool.close()
+
+    def _count_held(self) -> None:
+        held = sum(client.held_bytes() for client in self.clients) if self.open_calls else 0
+        self.numbers.buffered_bytes = held
+        self.is_overloaded = held > self.settings.buffer_limit
+        self._counting = self.loop.call_later(COUNT_S, self._count_held)

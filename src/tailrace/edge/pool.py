@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from tailrace.edge.heads import Reply
 from tailrace.provider.contract import Address
 from tailrace.wire.chunked import ChunkedDecoder, CodingViolated
 from tailrace.wire.heads import HeadReader, HeadRefused, ResponseHead, parse_response
@@ -17,21 +18,30 @@ INTERIM_LIMIT = 16
 # A full listen backlog answers EAGAIN on a unix socket; the replica drains it within this time or is stuck.
 CONNECT_TRIES = 50
 CONNECT_RETRY_S = 0.02
+# The extension of a chunk that a replica announces and never sends: its handler failed, it did not die.
+FAULT_MARK = b";tailrace-fault"
 
 
 class Caller(Protocol):
     """What a connection tells the call it carries. Each method may end the call."""
 
-    def on_response_head(self, head: ResponseHead, *, has_more: bool) -> None:
-        """The head; ``has_more`` when body bytes follow at once."""
+    def on_reply_whole(self, reply: Reply, body: bytes) -> None:
+        """A whole answer at once: its head, and all of its sized body (empty where it has none)."""
 
-    def on_response_body(self, body: bytes, whole: bytes | None) -> None:
+    def on_reply(self, reply: Reply) -> None:
+        """The head; its body follows through ``on_reply_body`` of the call."""
+
+    def on_reply_body(self, body: bytes, whole: bytes | None) -> None:
         """Body bytes; ``whole`` is the same as complete chunks, fit to be forwarded as it stands."""
 
-    def on_response_end(self, *, is_exact: bool) -> None:
+    def on_reply_end(self, *, is_exact: bool) -> None:
         """The answer is complete; ``is_exact`` False: the replica said more than its length."""
 
-    def on_upstream_lost(self, why: str) -> None: ...
+    def on_upgraded(self, head: ResponseHead, first: bytes) -> None:
+        """The function became a websocket; ``first`` bytes of it came with its head."""
+
+    def on_upstream_lost(self, why: str, *, is_fault: bool) -> None:
+        """The connection broke; ``is_fault``: the replica said before that its handler failed."""
 
     def on_upstream_full(self) -> None: ...
 
@@ -42,17 +52,8 @@ class Upstream(asyncio.Protocol):
     """One connection to a replica. Carries one call at a time."""
 
     __slots__ = (
-        "_caller",
-        "_decoder",
-        "_head",
-        "_heads",
-        "_interim",
-        "_is_reading_to_end",
-        "_left",
-        "_method",
-        "address",
-        "on_lost",
-        "transport",
+        "_caller", "_decoder", "_has_head", "_heads", "_interim", "_is_reading_to_end", "_last",
+        "_last_reply", "_left", "_method", "address", "on_lost", "transport",
     )  # fmt: skip
 
     def __init__(self, address: Address, on_lost: Callable[[Upstream], None]) -> None:
@@ -60,16 +61,19 @@ class Upstream(asyncio.Protocol):
         self.on_lost = on_lost
         self.transport: asyncio.Transport
         self._caller: Caller | None = None
+        # The last head's bytes and what was made of them: a replica sends the same one again and again.
+        self._last = b""
+        self._last_reply: Reply | None = None
+        self._heads = HeadReader()
+        self._method = b""
         self._reset()
 
     def _reset(self) -> None:
-        self._heads = HeadReader()
         self._interim = 0
-        self._head: ResponseHead | None = None
+        self._has_head = False
         self._decoder: ChunkedDecoder | None = None
         self._left = 0
         self._is_reading_to_end = False
-        self._method = b""
 
     def begin(self, caller: Caller, method: bytes) -> None:
         """Carry this call from now on. The caller writes its request to ``transport``."""
@@ -88,21 +92,25 @@ class Upstream(asyncio.Protocol):
         caller = self._caller
         if caller is None:  # a replica that speaks unasked is broken
             self.transport.abort()
-        elif self._head is None:
-            self._read_head(caller, data)
-        else:
+        elif self._has_head:
             self._read_body(caller, data)
+        elif (reply := self._last_reply) is not None and not self._heads.held and data.startswith(self._last):
+            self._begin_body(caller, reply, data[len(self._last) :])
+        else:
+            self._read_head(caller, data)
 
     def _read_head(self, caller: Caller, data: bytes) -> None:
         try:
             while (found := self._heads.feed(data)) is not None:
                 head, data = parse_response(found[0]), found[1]
                 if head.status >= 200:
-                    self._begin_body(caller, head, data)
+                    self._last, self._last_reply = found[0], Reply(head)
+                    self._begin_body(caller, self._last_reply, data)
+                    return
+                if head.status == 101:
+                    caller.on_upgraded(head, data)
                     return
                 self._interim += 1
-                if head.status == 101:
-                    raise HeadRefused(502, "the function answered 101 to a request that asked for no upgrade")
                 if self._interim > INTERIM_LIMIT:
                     raise HeadRefused(502, f"more than {INTERIM_LIMIT} interim answers")
                 if not data:
@@ -110,21 +118,23 @@ class Upstream(asyncio.Protocol):
         except HeadRefused as refused:
             self._lose(refused.reason)
 
-    def _begin_body(self, caller: Caller, head: ResponseHead, rest: bytes) -> None:
-        self._head = head
-        has_body = head.has_body(self._method)
-        if has_body and head.is_chunked:
-            self._decoder = ChunkedDecoder()
-        elif has_body and head.content_length is None:
-            self._is_reading_to_end = True
-        elif has_body:
-            self._left = head.content_length or 0
-        caller.on_response_head(head, has_more=bool(rest) and has_body)
-        if self._caller is not caller:
+    def _begin_body(self, caller: Caller, reply: Reply, rest: bytes) -> None:
+        head = reply.head
+        self._has_head = True
+        if not head.has_body(self._method) or (head.content_length == len(rest) and not head.is_chunked):
+            is_exact = head.has_body(self._method) or not rest
+            if not is_exact or not head.keep_alive:
+                self.transport.abort()
+            caller.on_reply_whole(reply, rest if is_exact else b"")
             return
-        if self._decoder is None and not self._left and not self._is_reading_to_end:
-            self._end(has_surplus=bool(rest))
-        elif rest:
+        if head.is_chunked:
+            self._decoder = ChunkedDecoder()
+        elif head.content_length is None:
+            self._is_reading_to_end = True
+        else:
+            self._left = head.content_length
+        caller.on_reply(reply)
+        if rest and self._caller is caller:
             self._read_body(caller, rest)
 
     def _read_body(self, caller: Caller, data: bytes) -> None:
@@ -136,27 +146,25 @@ class Upstream(asyncio.Protocol):
                 self._lose(str(violated))
                 return
             if body:
-                caller.on_response_body(body, data if decoder.is_whole else None)
+                caller.on_reply_body(body, data if decoder.is_whole else None)
             if decoder.is_done and self._caller is caller:
-                self._end(has_surplus=bool(decoder.surplus))
+                self._end(caller, has_surplus=bool(decoder.surplus))
         elif self._is_reading_to_end:
-            caller.on_response_body(data, None)
+            caller.on_reply_body(data, None)
         else:
             body = data if len(data) <= self._left else data[: self._left]
             self._left -= len(body)
-            caller.on_response_body(body, None)
+            caller.on_reply_body(body, None)
             if not self._left and self._caller is caller:
-                self._end(has_surplus=len(body) < len(data))
+                self._end(caller, has_surplus=len(body) < len(data))
 
-    def _end(self, *, has_surplus: bool) -> None:
+    def _end(self, caller: Caller, *, has_surplus: bool) -> None:
         """The response is complete. Bytes after it can belong to nobody: they end the connection."""
-        caller, head = self._caller, self._head
-        assert caller is not None
-        assert head is not None
-        if has_surplus or not head.keep_alive or self._is_reading_to_end:
+        assert self._last_reply is not None
+        if has_surplus or not self._last_reply.head.keep_alive or self._is_reading_to_end:
             self._caller = None
             self.transport.abort()
-        caller.on_response_end(is_exact=not has_surplus)
+        caller.on_reply_end(is_exact=not has_surplus)
 
     def leave(self) -> bool:
         """The call is over and its request fully sent; whether the connection can carry another."""
@@ -168,7 +176,7 @@ class Upstream(asyncio.Protocol):
         caller, self._caller = self._caller, None
         self.transport.abort()
         if caller is not None:
-            caller.on_upstream_lost(why)
+            caller.on_upstream_lost(why, is_fault=False)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.on_lost(self)
@@ -176,9 +184,11 @@ class Upstream(asyncio.Protocol):
         if caller is None:
             return
         if self._is_reading_to_end and error is None:
-            caller.on_response_end(is_exact=True)
-        else:
-            caller.on_upstream_lost("the replica closed the connection" if error is None else str(error))
+            caller.on_reply_end(is_exact=True)
+            return
+        is_fault = self._decoder is not None and self._decoder.extension == FAULT_MARK
+        why = "the replica closed the connection" if error is None else str(error)
+        caller.on_upstream_lost(why, is_fault=is_fault)
 
     def pause_writing(self) -> None:
         if self._caller is not None:
@@ -241,6 +251,10 @@ class Pool:
             raise ConnectionResetError("the replica closed the connection at once")
         self._open.add(upstream)
         return upstream
+
+    def hand_over(self, upstream: Upstream) -> None:
+        """Let go of a connection whose transport is somebody else's from now on."""
+        self._open.discard(upstream)
 
     def _lost(self, upstream: Upstream) -> None:
         self._open.discard(upstream)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-from http import HTTPStatus
 
 from tailrace.errors import TailraceError
-from tailrace.wire.heads import RequestHead
+from tailrace.wire.heads import RequestHead, phrase
 
-_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-
-
-def phrase(status: int) -> bytes:
-    """The reason phrase of a status; empty for one without."""
-    return _PHRASES.get(status, b"")
+# What a caller that is refused for want of room may wait before it asks again.
+RETRY_AFTER_S = 1
 
 
 def refusal(status: int, text: str, date: bytes) -> bytes:
@@ -21,22 +16,23 @@ def refusal(status: int, text: str, date: bytes) -> bytes:
     return _reply(status, text, "", date, is_json=False, code="refused", keep_alive=False)
 
 
-def error_reply(error: TailraceError, head: RequestHead, call_id: str, date: bytes) -> bytes:
+def error_reply(
+    error: TailraceError, head: RequestHead, call_id: str, date: bytes, *, keep_alive: bool, is_json: bool
+) -> bytes:
     """A whole response for an error met before the function's first byte.
 
-    JSON when the request accepts ``application/json`` (what the OpenAI SDKs send, so that their exception
-    carries the text), else the plain text that OpenFaaS's clients print. ``X-OpenFaaS-Internal`` marks it
-    as the platform's, not the function's.
+    ``is_json`` for a request that accepts ``application/json`` (what the OpenAI SDKs send, so that their
+    exception carries the text), else the plain text that OpenFaaS's clients print.
+    ``X-OpenFaaS-Internal`` marks it as the platform's, not the function's.
     """
-    accepts_json = any(n == b"accept" and b"application/json" in v for n, v in head.headers)
     return _reply(
         error.http_status,
         error.text,
         call_id,
         date,
-        is_json=accepts_json,
+        is_json=is_json,
         code=error.code,
-        keep_alive=head.keep_alive,
+        keep_alive=keep_alive,
         is_head=head.method == b"HEAD",
     )
 
@@ -59,12 +55,14 @@ def _reply(
         body, kind = text.encode() + b"\n", b"text/plain; charset=utf-8"
     lines = [
         b"HTTP/1.1 %d %b" % (status, phrase(status)),
-        date,
+        date.removesuffix(b"\r\n"),
         b"Content-Type: " + kind,
         b"Content-Length: %d" % len(body),
         b"X-OpenFaaS-Internal: tailrace",
     ]
     if call_id:
         lines.append(b"X-Call-Id: " + call_id.encode())
+    if status in (429, 503):
+        lines.append(b"Retry-After: %d" % RETRY_AFTER_S)
     lines.append(b"Connection: keep-alive" if keep_alive else b"Connection: close")
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if is_head else body)

@@ -1,13 +1,16 @@
-"""A function's answer on its way to one client: framing, dialect, and how it ends.
+"""A function's answer on its way to one client: framing, dialect, heartbeats, and how it ends.
 
 Whole chunks are forwarded as they stand. Only a stream whose dialect can tell of a failure is looked at,
-and only as far as needed to keep an error frame from landing inside an event.
+and only as far as needed to keep a frame of ours from landing inside an event.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 
+from tailrace.edge.numbers import FunctionNumbers
 from tailrace.edge.outbox import Outbox
 from tailrace.options import DialectName
 from tailrace.wire.dialects import (
@@ -16,6 +19,9 @@ from tailrace.wire.dialects import (
     dialect_of_event,
     dialect_of_head,
     failure_frames,
+    has_content,
+    heartbeat,
+    status_frame,
     whole_events,
 )
 from tailrace.wire.heads import ResponseHead
@@ -26,57 +32,110 @@ UNFINISHED_LIMIT = 64 * 1024
 
 
 class Stream:
-    """Writes one response body to a client's transport.
+    """Writes one response body to a client's transport. Owns neither the transport nor its end.
 
-    Owns neither the transport nor its end. ``is_chunked`` False: the bytes go out as they are.
+    Attributes:
+        is_chunked: False: the bytes go out as they are.
+        is_events: Whether it is an event stream, so that heartbeats may stand in it.
+        is_head_sent: Whether the client has its head; it waits for the first byte.
+        last_at: When the function's last byte came, monotonic seconds; infinite before the first.
+        first_content_at: When the first event that carries data came; infinite before it.
+        sent_bytes: Bytes of the body given to the client, without framing.
     """
 
-    __slots__ = ("_dialect", "_first", "_outbox", "_seen", "_tail", "_transport", "is_chunked")
+    __slots__ = (
+        "_clock", "_dialect", "_first", "_has_ids", "_is_between", "_numbers", "_outbox", "_seen", "_tail",
+        "_transport", "first_content_at", "is_chunked", "is_events", "is_head_sent", "last_at",
+        "last_beat_at", "last_content_at", "sent_bytes",
+    )  # fmt: skip
 
     def __init__(
         self,
         outbox: Outbox,
         transport: asyncio.Transport,
-        head: ResponseHead,
         first: bytes,
         *,
         is_chunked: bool,
-        wished: DialectName | None,
+        clock: Callable[[], float],
+        numbers: FunctionNumbers | None,
     ) -> None:
         self._outbox = outbox
         self._transport = transport
-        self._first = first  # the head to the client, when its body is about to follow: one write for both
+        self._first = first  # the head to the client, until its body is about to follow: one write for both
+        self._clock = clock
+        self._numbers = numbers
         self.is_chunked = is_chunked
-        # A sized body has no room for a frame of ours: the only truth left is a cut.
+        self.is_events = False
+        self.is_head_sent = False
+        self.last_at = math.inf
+        self.first_content_at = math.inf
+        self.last_content_at = math.inf
+        self.last_beat_at = 0.0
+        self.sent_bytes = 0
         self._dialect: Dialect | None = Dialect.PLAIN
-        if head.content_length is None:
-            found = dialect_of_head(head)
-            # The annotation speaks of the function's streams, not of its plain answers.
-            self._dialect = Dialect(wished) if wished and found is not Dialect.PLAIN else found
+        self._has_ids = False
+        self._is_between = True  # whether what was sent ends where an event ends
         self._seen = b""  # the first event as far as it came, while the dialect is not known
         self._tail = bytearray()  # an unfinished event, held back until it is whole
 
+    def read_dialect(self, head: ResponseHead, wished: DialectName | None) -> None:
+        """Take the dialect from the function's head, or from its annotation where that speaks of streams."""
+        if head.content_length is not None:
+            return  # a sized body has no room for a frame of ours: the only truth left is a cut
+        found = dialect_of_head(head)
+        self._dialect = Dialect(wished) if wished and found is not Dialect.PLAIN else found
+        self.is_events = self._dialect not in (Dialect.PLAIN, Dialect.NDJSON)
+
+    def await_dialect(self, wished: DialectName | None) -> None:
+        """An event stream whose function has not answered yet."""
+        self._dialect = Dialect(wished) if wished else None
+        self.is_events = True
+
     def send(self, body: bytes, whole: bytes | None) -> None:
         """Forward a piece now, except for the beginning of an event that is not finished."""
-        if self._dialect is None:
-            body, whole = self._detect(body, whole)
-        elif self._dialect in TELLING and (self._tail or not body.endswith(b"\n\n")):
+        self.last_at = now = self._clock()
+        if self.is_events:
+            if self._dialect is None:
+                body, whole = self._detect(body, whole)
+            elif self._dialect in TELLING and (self._tail or not body.endswith(b"\n\n")):
+                body, whole = self._hold_back(body)
+            if body:
+                self._look_at(body, now)
+        elif self._dialect is Dialect.NDJSON and (self._tail or not body.endswith(b"\n")):
             body, whole = self._hold_back(body)
+        if self.first_content_at == math.inf and not self.is_events:
+            self.first_content_at = now
         self._write(body, whole)
 
+    def _look_at(self, body: bytes, now: float) -> None:
+        """Count the events in what is about to be sent, and remember how it ends."""
+        self._is_between = body.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
+        if not self._has_ids and (b"\nid:" in body or body.startswith(b"id:")):
+            self._has_ids = True
+        events = body.count(b"\n\n") or body.count(b"\n\r\n") or body.count(b"\r\r")
+        if not events or (self.first_content_at == math.inf and not has_content(self._dialect, body)):
+            return
+        numbers = self._numbers
+        if self._dialect is Dialect.NATIVE and b"event: end\n" in body:
+            events -= 1
+        if numbers is not None and events:
+            numbers.events += events
+            if self.last_content_at != math.inf:
+                numbers.event_gap.observe(now - self.last_content_at)
+        if self.first_content_at == math.inf:
+            self.first_content_at = now
+        self.last_content_at = now
+
     def _write(self, body: bytes, whole: bytes | None) -> None:
-        if self._first:
-            framed = (whole or b"%x\r\n%b\r\n" % (len(body), body)) if self.is_chunked and body else body
-            self._outbox.put(self._transport, self._first + framed)
+        self.sent_bytes += len(body)
+        if self.is_chunked and body:
+            body = whole or b"%x\r\n%b\r\n" % (len(body), body)
+        if not self.is_head_sent:
+            self.is_head_sent = True
+            body = self._first + body
             self._first = b""
-        elif not body:
-            pass
-        elif not self.is_chunked:
+        if body:
             self._outbox.put(self._transport, body)
-        elif whole is not None:
-            self._outbox.put(self._transport, whole)
-        else:
-            self._outbox.put(self._transport, b"%x\r\n%b\r\n" % (len(body), body))
 
     def _detect(self, body: bytes, whole: bytes | None) -> tuple[bytes, bytes | None]:
         """Look for the first event in what has come so far; what of body may be sent."""
@@ -107,19 +166,39 @@ class Stream:
         self._tail = bytearray(body[complete:])
         return sent, None
 
+    # What the platform adds, only between complete events.
+
+    def send_head(self) -> None:
+        """Send the head now, without waiting for a first byte."""
+        if not self.is_head_sent:
+            self._write(b"", None)
+
+    def send_status(self, state: str) -> None:
+        """Tell a waiting client what its call waits for."""
+        self._write(status_frame(state), None)
+
+    def beat(self, now: float) -> None:
+        """Send a heartbeat, where one may stand."""
+        self.last_beat_at = now
+        if self.is_events and self._is_between and not self._seen:
+            self._write(heartbeat(carries_ids=self._has_ids), None)
+
     def end(self) -> None:
         """The function ended its answer: what was held back is its own, then the last chunk."""
-        if self._tail or self._first:
-            self._write(bytes(self._tail), None)
-            self._tail.clear()
+        if self._tail or not self.is_head_sent:
+            tail, self._tail = bytes(self._tail), bytearray()
+            self._write(tail, None)
         if self.is_chunked:
             self._outbox.put(self._transport, b"0\r\n\r\n")
 
     def fail(self, code: str, message: str, call_id: str) -> bool:
         """Tell the failure in the stream's dialect, dropping an unfinished event; False: it must be cut."""
-        if self._dialect not in TELLING:
+        dialect = self._dialect
+        if dialect is None and self.last_at == math.inf:
+            dialect = Dialect.NATIVE  # all it has had are frames of ours
+        if dialect not in TELLING or dialect is None:
             return False
-        self._write(failure_frames(self._dialect, code, message, call_id), None)
+        self._write(failure_frames(dialect, code, message, call_id), None)
         if self.is_chunked:
             self._outbox.put(self._transport, b"0\r\n\r\n")
         return True

@@ -7,7 +7,6 @@ Only `functions.loop` changes replicas; only `edge.call` leases and waits.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from tailrace.functions.plan import ReplicaState, ReplicaView
@@ -39,6 +38,8 @@ class Replica:
     def release(self) -> None:
         """Give back what `Function.lease` took."""
         self.in_flight -= 1
+        if self.function.waiting:
+            self.function.grant()
         if self.state == "draining" and not self.in_flight:
             self.function.on_change()
 
@@ -62,7 +63,7 @@ class Function:
         self.is_removed = False
         self.replicas: dict[str, Replica] = {}
         self.ready: list[Replica] = []
-        self.waiting: deque[Waiter] = deque()
+        self.waiting: dict[Waiter, None] = {}
         self.invocations = 0
         self.failures = 0
         self.retry_at = 0.0
@@ -77,37 +78,48 @@ class Function:
         return self.spec.name
 
     def lease(self) -> Replica | None:
-        """The least busy replica that takes calls, now one call busier; None when there is none."""
+        """The least busy replica with a free place, now one call busier; None when there is none."""
         ready = self.ready
         if not ready:
             return None
         replica = ready[0] if len(ready) == 1 else min(ready, key=lambda r: r.in_flight)
+        limit = self.options.concurrency
+        if limit and replica.in_flight >= limit:
+            return None
         replica.in_flight += 1
         return replica
 
     def wait(self, grant: Callable[[Replica | None], None]) -> Waiter:
-        """Queue for the next replica that becomes ready, first come first served."""
+        """Queue for the next free place on a ready replica, first come first served."""
         waiter = Waiter(grant)
-        self.waiting.append(waiter)
+        self.waiting[waiter] = None
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
         """Leave the queue; nothing happens when the waiter was granted already."""
-        if waiter in self.waiting:
-            self.waiting.remove(waiter)
+        self.waiting.pop(waiter, None)
+
+    def grant(self) -> None:
+        """Give free places to the calls that wait, the first one first."""
+        while self.waiting and (replica := self.lease()):
+            self._next().grant(replica)
+
+    def _next(self) -> Waiter:
+        waiter = next(iter(self.waiting))
+        del self.waiting[waiter]
+        return waiter
 
     def route(self) -> None:
         """Recompute which replicas take calls, and grant the calls that wait; none once it is removed."""
         if self.is_removed:
             self.ready = []
             while self.waiting:
-                self.waiting.popleft().grant(None)
+                self._next().grant(None)
             return
         ready = [r for r in self.replicas.values() if r.state == "ready"]
         newest = [r for r in ready if r.revision == self.spec.revision]
         self.ready = newest or ready
-        while self.waiting and (replica := self.lease()):
-            self.waiting.popleft().grant(replica)
+        self.grant()
 
     def views(self) -> tuple[ReplicaView, ...]:
         """The replicas as the plan sees them."""

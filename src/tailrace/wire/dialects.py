@@ -39,12 +39,22 @@ _OPENAI_MARKS = (b'"object":"chat.completion.chunk"', b'"object": "chat.completi
 
 # LF LF, CRLF CRLF and mixtures of them, CR CR.
 _EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\n\r\n|\r\r")
+_NAME = re.compile(rb"(?:^|[\r\n])event: ?([^\r\n]*)")
+# Events that servers of the field send to say that they are there, not to say something.
+_CONTROL_EVENTS = frozenset((b"ping", b"status", b"heartbeat", b"keepalive", b"keep-alive"))
+# The first chunk of a chat completion: a role, and an empty content or none.
+_ROLE_ALONE = re.compile(
+    rb'"delta": ?\{"role": ?"[a-z]+"(?:, ?"content": ?(?:""|null))?(?:, ?"refusal": ?null)?\}'
+)
 _DATA = re.compile(rb"(?:^|[\r\n])data(?::|[\r\n])")
 
 
 def dialect_of_head(head: ResponseHead) -> Dialect | None:
     """The dialect that a response's head declares; None for an event stream whose first event must tell."""
     kind = head.content_type.partition(b";")[0].strip().lower()
+    if head.get(b"content-encoding") not in (b"", b"identity"):
+        return Dialect.PLAIN  # nothing of ours can stand between compressed bytes
     if kind in _NDJSON_TYPES:
         return Dialect.NDJSON
     if kind != b"text/event-stream":
@@ -75,6 +85,39 @@ def whole_events(dialect: Dialect | None, data: bytes) -> int:
     if data.endswith(b"\n\n"):
         return len(data)
     return max((at + len(end) for end in _EVENT_ENDS if (at := data.rfind(end)) >= 0), default=0)
+
+
+def heartbeat(*, carries_ids: bool) -> bytes:
+    """A comment that keeps proxies from taking a silent stream for dead; only between complete events.
+
+    After an event with an ``id:`` line openai-python takes a comment with an empty line for an event
+    without data and fails, so such streams get the comment alone, as the first line of what follows.
+
+    Source: WHATWG HTML section 9.2.7; the clients' behaviour is held by tests/clients.
+    """
+    return b": ping\n" if carries_ids else b": ping\n\n"
+
+
+def status_frame(state: str) -> bytes:
+    """An event that tells a waiting caller what its call waits for: ``queued`` or ``starting``."""
+    return b'event: status\ndata: {"state":"%b"}\n\n' % state.encode()
+
+
+def has_content(dialect: Dialect | None, events: bytes) -> bool:
+    """Whether some event of these carries data of the answer: no comment, no control event, no role alone.
+
+    ``events`` are bytes of an event stream in which the events that are looked for stand whole.
+    """
+    for event in _EVENT_END.split(events):
+        if not _DATA.search(event):
+            continue
+        name = _NAME.search(event)
+        if name is not None and name[1] in _CONTROL_EVENTS:
+            continue
+        if dialect in (Dialect.OPENAI, None) and _ROLE_ALONE.search(event):
+            continue
+        return True
+    return False
 
 
 def failure_frames(dialect: Dialect, code: str, message: str, call_id: str) -> bytes:

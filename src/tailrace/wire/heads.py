@@ -51,8 +51,8 @@ _KNOWN_LIMIT = 2048
 _KNOWN_LENGTH = 256
 _KEPT = frozenset(
     b"accept accept-charset accept-encoding accept-language access-control-allow-origin cache-control "
-    b"connection content-length content-type date host keep-alive origin pragma sec-fetch-dest sec-fetch-mode "
-    b"sec-fetch-site server te transfer-encoding user-agent vary x-accel-buffering "
+    b"connection content-length content-type date host keep-alive origin pragma sec-fetch-dest "
+    b"sec-fetch-mode sec-fetch-site server te transfer-encoding user-agent vary x-accel-buffering "
     b"x-forwarded-host x-forwarded-proto x-tailrace-dialect x-vercel-ai-ui-message-stream".split()
 )
 
@@ -125,13 +125,14 @@ class ResponseHead:
 class HeadReader:
     """Cuts heads out of what a connection gives, looking at each byte once.
 
-    A head that trickles in costs no more than one that comes whole.
+    A head that trickles in costs no more than one that comes whole. ``held`` is what has come of the next.
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("_has_skipped", "held")
 
     def __init__(self) -> None:
-        self._held = bytearray()
+        self.held = bytearray()
+        self._has_skipped = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """The head, its empty line included, and what follows it; None while it is not complete.
@@ -139,16 +140,19 @@ class HeadReader:
         Raises:
             HeadRefused: it can never become one (a bare LF, or longer than `HEAD_LIMIT`).
         """
-        held = self._held
-        # An empty line after the last message is skipped. Source: RFC 9112 section 2.2
-        if held == b"\r" and data.startswith(b"\n"):
+        held = self.held
+        # One empty line after the last message is skipped. Source: RFC 9112 section 2.2
+        if self._has_skipped:
+            pass
+        elif held == b"\r" and data.startswith(b"\n"):
             held.clear()
-            data = data[1:]
+            data, self._has_skipped = data[1:], True
         elif not held and data.startswith(b"\r\n"):
-            data = data[2:]
+            data, self._has_skipped = data[2:], True
         if not held:
             end = data.find(b"\r\n\r\n", 0, HEAD_LIMIT)
             if end >= 0:
+                self._has_skipped = False
                 return data[: end + 4], data[end + 4 :]
         seen = len(held)
         held += data
@@ -156,6 +160,7 @@ class HeadReader:
         if end >= 0:
             whole = bytes(held)
             held.clear()
+            self._has_skipped = False
             return whole[: end + 4], whole[end + 4 :]
         if len(held) >= HEAD_LIMIT:
             raise HeadRefused(431, f"the head is longer than {HEAD_LIMIT} bytes")
