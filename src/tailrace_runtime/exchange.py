@@ -175,7 +175,8 @@ class Exchange(asyncio.Protocol):
 
     async def _run(self, call: Call) -> bool:
         """Serve the call; whether its reply is whole."""
-        self._server.journal.begin(call.id)
+        call_id = call.id
+        self._server.journal.begin(call_id)
         try:
             await self._server.app(call, self)
         except BaseException as error:
@@ -185,7 +186,10 @@ class Exchange(asyncio.Protocol):
     def _answer_failure(self, error: BaseException) -> bool:
         if isinstance(error, Exception) or not self.is_gone:
             self._server.journal.failure(error)
-        if self.is_gone or self.is_begun:
+        if self.is_gone:
+            return False
+        if self._framing is not None and self.is_begun:
+            self._send(self._framing.fail())
             return False
         self._send(fault_reply(method=self._method))
         return True
@@ -233,6 +237,18 @@ class Exchange(asyncio.Protocol):
     def start(self, line: str, headers: Headers) -> None:
         """Decide the reply's head; it goes out with the first data. Raises ValueError: see framing."""
         self._head, self._framing = response_head(line, headers, method=self._method, length=None)
+
+    def announce(self) -> None:
+        """Send the head now where it declares an event stream whose first event is yet to come.
+
+        Raises:
+            CancelledError: the client is gone, so nothing of the body need be made.
+        """
+        if self._framing is not None and self._framing.is_ahead and self._head:
+            head, self._head = self._head, b""
+            self._send(head)
+        if self.is_gone:
+            raise asyncio.CancelledError
 
     def write(self, data: bytes) -> None:
         """Send data of the body now, as far as the kernel takes it; the rest waits in the transport.

@@ -136,6 +136,7 @@ async def _send(response: Response, exchange: Exchange) -> None:
         exchange.finish()
     elif isinstance(body, AsyncIterator):
         exchange.start(response.status, headers.items())
+        exchange.announce()
         await exchange.relay(body, lambda _: _as_bytes)
         exchange.finish()
     elif response.is_sequence:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 LAST_CHUNK = b"0\r\n\r\n"
+# A chunk announced and never sent: a truncated body to every client, and to the edge the sign that the
+# handler failed while its replica lives.
+FAULT_CHUNK = b"1;tailrace-fault\r\n"
 FAULT_BODY = b"the function failed; its logs say why, under this answer's X-Call-Id\n"
 _STATUS = re.compile(r"[2-9][0-9]{2}( [\t -~\x80-\xff]*)?")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -27,12 +30,18 @@ Headers = Iterable[tuple[str, str]]
 class Framing:
     """How a response's body is delimited, and how much of it is still due.
 
-    ``left`` is the bytes still owed of a sized body, None for a chunked one. ``is_bodiless`` responses
-    swallow what the handler gives (HEAD, 1xx, 204, 304).
+    ``left`` is the bytes still owed of a sized body, None for a chunked one that goes on. ``is_bodiless``
+    responses swallow what the handler gives (HEAD, 1xx, 204, 304). ``is_events`` is what the head declares.
     """
 
     left: int | None
     is_bodiless: bool
+    is_events: bool
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the head goes out before there is any data: so that its client learns of the stream."""
+        return self.is_events and self.left is None and not self.is_bodiless
 
     def frame(self, data: bytes) -> bytes:
         """Data as it goes on the wire; empty for a response without a body, and for no data.
@@ -58,10 +67,18 @@ class Framing:
         if self.is_bodiless:
             return b""
         if self.left is None:
+            self.left = 0
             return LAST_CHUNK
         if self.left:
             raise ValueError(f"the handler gave {self.left} bytes less than its Content-Length")
         return b""
+
+    def fail(self) -> bytes:
+        """What tells that the body ends here because the handler failed: empty where nothing can."""
+        if self.is_bodiless or self.left is not None:
+            return b""
+        self.left = 0
+        return FAULT_CHUNK
 
 
 def status_line(code: int) -> str:
@@ -82,6 +99,7 @@ def response_head(line: str, headers: Headers, *, method: str, length: int | Non
         raise ValueError(f"status {line!r} is not one a handler can answer")
     code = int(line[:3])
     lines = [f"HTTP/1.1 {line}\r\n"]
+    is_events = False
     for name, value in headers:
         lowered = name.lower()
         if lowered in _NOT_THE_HANDLERS:
@@ -90,6 +108,8 @@ def response_head(line: str, headers: Headers, *, method: str, length: int | Non
             length = _declared(value)
             continue
         _check(name, value)
+        if lowered == "content-type":
+            is_events = value.partition(";")[0].strip(" \t").lower() == "text/event-stream"
         lines.append(f"{name}: {value}\r\n")
     is_bodiless = method == "HEAD" or code in (204, 304)
     if length is not None and code not in (204, 304):
@@ -97,7 +117,7 @@ def response_head(line: str, headers: Headers, *, method: str, length: int | Non
     elif not is_bodiless:
         lines.append("Transfer-Encoding: chunked\r\n")
     lines.append("\r\n")
-    return "".join(lines).encode("latin-1"), Framing(length, is_bodiless)
+    return "".join(lines).encode("latin-1"), Framing(length, is_bodiless, is_events)
 
 
 def fault_reply(*, method: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace_runtime.framing import FAULT_BODY, fault_reply, response_head, status_line
+from tailrace_runtime.framing import FAULT_BODY, FAULT_CHUNK, fault_reply, response_head, status_line
 
 
 def head(line: str, *headers: tuple[str, str], method: str = "GET", length: int | None = None) -> bytes:
@@ -104,3 +104,42 @@ def test_a_failure_is_told_without_its_reason() -> None:
 def test_an_unknown_status_has_a_line_too() -> None:
     """Codes without a registered phrase are legal."""
     assert "299 Unknown" == status_line(299)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "status", "length", "expected"),
+    [
+        ("text/event-stream", "GET", "200 OK", None, True),
+        ("TEXT/Event-Stream ; charset=utf-8", "POST", "500 Bad", None, True),
+        ("text/event-stream", "HEAD", "200 OK", None, False),
+        ("text/event-stream", "GET", "204 No Content", None, False),
+        ("text/event-stream", "GET", "200 OK", 3, False),
+        ("text/event-streams", "GET", "200 OK", None, False),
+        ("application/json", "GET", "200 OK", None, False),
+    ],
+)
+def test_the_head_of_an_open_event_stream_goes_ahead(
+    kind: str, method: str, status: str, length: int | None, expected: bool
+) -> None:
+    """By its content type, where a body of unknown length follows."""
+    _, framing = response_head(status, [("content-TYPE", kind)], method=method, length=length)
+
+    assert expected == framing.is_ahead
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("length", [None, 3])
+def test_a_failure_can_be_told_in_chunks_only_and_once(method: str, length: int | None) -> None:
+    """Not in a sized body, not where there is none, and not after the end."""
+    _, framing = response_head("200 OK", (), method=method, length=length)
+
+    assert (FAULT_CHUNK if (method, length) == ("GET", None) else b"") == framing.fail()
+    assert b"" == framing.fail()
+
+
+def test_a_body_that_ended_cannot_fail() -> None:
+    """Nothing follows the last chunk."""
+    _, framing = response_head("200 OK", (), method="GET", length=None)
+    framing.finish()
+
+    assert b"" == framing.fail()
