@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ssl
+import stat
 from pathlib import Path
 
 from tailrace.errors import InvalidRequest
 from tailrace.settings import Settings
+
+# A chain has some KiB.
+_FILE_BYTES = 1024 * 1024
 
 
 class Certificate:
@@ -58,8 +62,9 @@ def open_certificate(settings: Settings) -> Certificate | None:
 
 
 def _open_context(cert: Path, key: Path) -> ssl.SSLContext:
-    _check_key(key)
-    _check_readable(cert, "tls_cert")
+    _check_file("tls_cert", cert, b"-----BEGIN CERTIFICATE-----", "certificate")
+    _check_file("tls_key", key, b"PRIVATE KEY-----", "private key")
+    _check_private(key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -72,21 +77,23 @@ def _open_context(cert: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _check_key(key: Path) -> None:
-    _check_readable(key, "tls_key")
-    # Its group may: that is how the key is shared with those who renew it.
-    if key.stat().st_mode & 0o004:
+def _check_file(name: str, path: Path, mark: bytes, what: str) -> None:
+    """OpenSSL would not tell which of the two files it means."""
+    try:
+        with path.open("rb") as file:
+            is_there = mark in file.read(_FILE_BYTES)
+    except OSError as failed:
+        raise InvalidRequest(f"{name} '{path}' cannot be read: {failed.strerror}") from failed
+    if not is_there:
+        raise InvalidRequest(f"{name} '{path}' holds no {what} in PEM form")
+
+
+def _check_private(key: Path) -> None:
+    # Its group may read it: that is how a key is shared with those who renew it.
+    if key.stat().st_mode & stat.S_IROTH:
         raise InvalidRequest(
             f"tls_key '{key}' can be read by everybody on this machine", hint=f"chmod o-rwx '{key}'"
         )
-
-
-def _check_readable(path: Path, name: str) -> None:
-    try:
-        with path.open("rb") as file:
-            file.read(1)
-    except OSError as failed:
-        raise InvalidRequest(f"{name} '{path}' cannot be read: {failed.strerror}") from failed
 
 
 def _refuse_encrypted(key: Path) -> str:
@@ -97,14 +104,10 @@ def _refuse_encrypted(key: Path) -> str:
 
 
 def _explain(cert: Path, key: Path, failed: ssl.SSLError) -> InvalidRequest:
-    if failed.reason == "KEY_VALUES_MISMATCH":
+    if failed.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
         return InvalidRequest(
             f"tls_key '{key}' does not belong to tls_cert '{cert}'",
             hint="In a chain the server's own certificate comes first.",
         )
-    # OpenSSL does not tell which of the two it means.
-    why = (failed.reason or "no PEM in it").replace("_", " ").lower()
-    return InvalidRequest(
-        f"tls_cert '{cert}' and tls_key '{key}' cannot be used: {why}",
-        hint="Both are PEM files: a certificate chain, and its private key.",
-    )
+    why = (failed.reason or str(failed)).replace("_", " ").lower()
+    return InvalidRequest(f"tls_cert '{cert}' and tls_key '{key}' cannot be used: {why}")
