@@ -1,4 +1,4 @@
-"""The control plane's server: uvicorn on a private unix socket, without its hands on signals."""
+"""The control plane's server: uvicorn on sockets of ours, without its hands on signals."""
 
 from __future__ import annotations
 
@@ -54,10 +54,24 @@ async def serving(app: ASGIApp, path: Path) -> AsyncIterator[None]:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.bind(str(path))
     sock.listen(1024)
+    try:
+        # Its only client, the edge, keeps connections for as long as it likes.
+        async with serving_on(app, sock, keep_alive_s=3600):
+            yield
+    finally:
+        path.unlink(missing_ok=True)  # noqa: ASYNC240  # microseconds, at the very end
+
+
+@contextlib.asynccontextmanager
+async def serving_on(app: ASGIApp, sock: socket.socket, *, keep_alive_s: int) -> AsyncIterator[None]:
+    """Serve app on a listening socket while the context is open; leaving cuts what still runs.
+
+    Closes: the socket.
+    """
     running = _Running(app)
     config = uvicorn.Config(
         running, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1,
-        server_header=False, timeout_keep_alive=3600,
+        server_header=False, timeout_keep_alive=keep_alive_s,
     )  # fmt: skip
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[sock]))
@@ -68,4 +82,3 @@ async def serving(app: ASGIApp, path: Path) -> AsyncIterator[None]:
         await running.wait_idle(IDLE_S)
         await task
         sock.close()
-        path.unlink(missing_ok=True)  # noqa: ASYNC240  # microseconds, at the very end

@@ -57,6 +57,12 @@ class Histogram:
         """How many values were counted."""
         return sum(self.counts)
 
+    def copy(self) -> Histogram:
+        """The same counts, on their own from now on."""
+        twin = Histogram(self.bounds)
+        twin.counts, twin.total = self.counts.copy(), self.total
+        return twin
+
 
 @dataclass(slots=True)
 class CodeNumbers:
@@ -99,6 +105,19 @@ class FunctionNumbers:
             numbers = self._new_code(status)
         numbers.count += 1
         numbers.seconds.observe(total_s)
+
+    def copy(self) -> FunctionNumbers:
+        """The same numbers, on their own from now on."""
+        return FunctionNumbers(
+            started=self.started,
+            in_flight=self.in_flight,
+            ends=self.ends.copy(),
+            codes={code: CodeNumbers(of.count, of.seconds.copy()) for code, of in self.codes.items()},
+            first_content=self.first_content.copy(),
+            event_gap=self.event_gap.copy(),
+            events=self.events,
+            open_streams=self.open_streams,
+        )
 
     def _new_code(self, status: int) -> CodeNumbers:
         if len(self.codes) >= CODES_LIMIT:

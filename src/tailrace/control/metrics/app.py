@@ -1,0 +1,65 @@
+"""`/metrics` on a port of its own, for this machine only."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from tailrace.control.guard import Guard
+from tailrace.control.metrics.snapshot import Snapshot, take_snapshot
+from tailrace.edge.numbers import Numbers
+from tailrace.errors import AddressTaken
+from tailrace.functions.table import Table
+from tailrace.ports import bind_tcp
+
+HOST = "127.0.0.1"
+
+
+def build_metrics_app(numbers: Numbers, table: Table) -> ASGIApp:
+    """Answers `/metrics` and `/healthz`; like a control plane without auth refuses web pages."""
+    # Writing them out is work for one processor: two scrapers at once take turns.
+    turn = asyncio.Lock()
+
+    async def metrics(request: Request) -> Response:
+        async with turn:
+            snapshot = take_snapshot(numbers, table)
+            body, content_type = await asyncio.to_thread(_render, snapshot, request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})
+
+    async def health(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    routes = [Route("/metrics", metrics, methods=["GET"]), Route("/healthz", health, methods=["GET"])]
+    return Guard(Starlette(routes=routes), None)
+
+
+def _render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
+    # The library takes 40 ms to load, which no start has to wait for.
+    from tailrace.control.metrics.exposition import render
+
+    return render(snapshot, accept)
+
+
+def bind_metrics(port: int, *, may_move: bool) -> tuple[socket.socket, str]:
+    """A socket that listens on the port of this machine, and why it is another port than that, if it is.
+
+    Args:
+        may_move: Take a free port when this one is taken.
+    Raises:
+        AddressTaken: the port belongs to another process.
+    """
+    try:
+        return bind_tcp(HOST, port), ""
+    except AddressTaken as taken:
+        if not may_move:
+            raise AddressTaken(
+                f"the port of the metrics: {taken.message}",
+                hint="Stop it, or choose another port: --metrics-port 8083 (0 takes a free one, off none).",
+            ) from taken
+        return bind_tcp(HOST, 0), taken.message
