@@ -13,6 +13,7 @@ from tailrace.control.app import build_app
 from tailrace.control.guard import open_auth
 from tailrace.control.parts import Parts
 from tailrace.control.serve import serving
+from tailrace.edge.certificate import Certificate, open_certificate
 from tailrace.edge.listener import listen
 from tailrace.edge.plane import Edge
 from tailrace.errors import NotAllowed
@@ -47,6 +48,7 @@ class Gateway:
     logs: LogStore
     table: Table
     edge: Edge
+    certificate: Certificate | None
 
     @property
     def open_calls(self) -> int:
@@ -60,7 +62,13 @@ class Gateway:
         return self._ended_by_drain() - before
 
     def reload(self, settings: Settings) -> None:
-        """Put settings in force, while calls run. Those that need a restart must be the old ones."""
+        """Put settings in force, while calls run. Those that need a restart must be the old ones.
+
+        Raises:
+            InvalidRequest: the certificate's files cannot be used; nothing has changed then.
+        """
+        if self.certificate is not None:
+            self.certificate.reload()
         self.edge.settings = settings
 
     def _ended_by_drain(self) -> int:
@@ -76,9 +84,11 @@ async def open_gateway(settings: Settings, *, persistent: bool) -> AsyncIterator
     Raises:
         NotAllowed: an address other than loopback without auth.
         AddressTaken: the port belongs to another process.
-        InvalidRequest: the host is no address of this machine, or the socket handed in does not listen.
+        InvalidRequest: the host is no address of this machine, the socket handed in does not listen, or
+            the certificate cannot be used.
         StateTaken: another gateway owns the state directory.
     """
+    certificate = open_certificate(settings)
     async with contextlib.AsyncExitStack() as stack:
         state = stack.enter_context(open_state(settings.state_dir))
         sock = stack.enter_context(open_socket(settings))
@@ -103,9 +113,9 @@ async def open_gateway(settings: Settings, *, persistent: bool) -> AsyncIterator
         await reconciler.restore()
         if settings.fd is not None:
             await _wait_settled(table, settings.load_timeout_s)
-        url = _url(sock)
-        await listen(edge, sock)
-        yield Gateway(url, auth.token if auth else "", new_password, logs, table, edge)
+        url = _url(sock, "https" if certificate else "http")
+        await listen(edge, sock, tls=certificate.context if certificate else None)
+        yield Gateway(url, auth.token if auth else "", new_password, logs, table, edge, certificate)
 
 
 def open_socket(settings: Settings) -> socket.socket:
@@ -154,9 +164,9 @@ async def _wait_settled(table: Table, timeout_s: float) -> None:
                 await function.settled.wait()
 
 
-def _url(sock: socket.socket) -> str:
+def _url(sock: socket.socket, scheme: str) -> str:
     address = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{address}"
     host, port = address[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
