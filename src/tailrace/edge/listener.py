@@ -30,6 +30,8 @@ LOOK_S = 0.5
 _GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 # A connection that is being closed but whose client does not read is aborted after this.
 CLOSE_S = 5.0
+# What was written to a TLS connection that is to be reset has so long to leave.
+LAST_BYTES_S = 0.1
 
 
 class Client(asyncio.Protocol):
@@ -383,6 +385,10 @@ class Client(asyncio.Protocol):
             sock = self.transport.get_extra_info("socket")
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if self._edge.is_tls:  # whose closing is a goodbye, and so a clean end too
+                self._is_lingering = True
+                self._timer = self._edge.loop.call_later(LAST_BYTES_S, self.transport.abort)
+                return
         self._close()
 
     def hand_over(self) -> bytes:
@@ -438,4 +444,11 @@ async def listen(edge: Edge, sock: socket.socket, *, tls: ssl.SSLContext | None 
         tls: Speak HTTPS with this; None: HTTP.
     """
     edge.is_tls = tls is not None
-    edge.server = await edge.loop.create_server(lambda: Client(edge), sock=sock, backlog=2048, ssl=tls)
+    edge.server = await edge.loop.create_server(
+        lambda: Client(edge),
+        sock=sock,
+        backlog=2048,
+        ssl=tls,
+        ssl_handshake_timeout=edge.settings.header_timeout_s if tls else None,
+        ssl_shutdown_timeout=CLOSE_S if tls else None,
+    )
