@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -82,7 +83,12 @@ class EdgeUnderTest:
 
 @contextlib.asynccontextmanager
 async def edge_before(
-    script: Script, *, is_ready: bool = True, annotations: dict[str, str] | None = None, **flags: object
+    script: Script,
+    *,
+    is_ready: bool = True,
+    annotations: dict[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+    **flags: object,
 ) -> AsyncIterator[EdgeUnderTest]:
     """An edge whose replica answers each connection by ``script``."""
 
@@ -123,7 +129,7 @@ async def edge_before(
         edge = Edge(table, load(flags, env={}), Address(path=str(paths[0])))
         sock = socket.create_server(("127.0.0.1", 0), backlog=256)
         port = sock.getsockname()[1]
-        await listen(edge, sock)
+        await listen(edge, sock, tls=tls)
         under_test = EdgeUnderTest(edge, port, function, Address(path=str(paths[1])), tasks)
         if is_ready:
             under_test.add_replica()
