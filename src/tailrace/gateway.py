@@ -11,11 +11,15 @@ from dataclasses import dataclass
 
 from tailrace.control.app import build_app
 from tailrace.control.guard import open_auth
+from tailrace.control.metrics.app import Metrics, serving_metrics
 from tailrace.control.parts import Parts
 from tailrace.control.serve import serving
+from tailrace.edge.calllog import CallLog, Sink
 from tailrace.edge.certificate import Certificate, open_certificate
 from tailrace.edge.listener import listen
+from tailrace.edge.numbers import Numbers
 from tailrace.edge.plane import Edge
+from tailrace.edge.proxies import Proxies
 from tailrace.errors import NotAllowed
 from tailrace.functions.logs import LogStore
 from tailrace.functions.loop import Reconciler
@@ -40,6 +44,7 @@ class Gateway:
         new_password: The admin's password if this start made it; shown once, kept nowhere.
         logs: What functions write.
         edge: The data plane; its settings are those in force.
+        metrics: Where they are served.
     """
 
     url: str
@@ -49,6 +54,8 @@ class Gateway:
     table: Table
     edge: Edge
     certificate: Certificate | None
+    metrics: Metrics
+    call_log: CallLog
 
     @property
     def open_calls(self) -> int:
@@ -69,21 +76,31 @@ class Gateway:
         """
         if self.certificate is not None:
             self.certificate.reload()
+        self.call_log.set_form(settings.log_format)
+        self.edge.proxies = Proxies(settings.trusted_proxies)
         self.edge.settings = settings
 
     def _ended_by_drain(self) -> int:
         return sum(numbers.ends["drain"] for numbers in self.edge.numbers.functions.values())
 
 
+def _nowhere(_: bytes) -> bool:
+    return True
+
+
 @contextlib.asynccontextmanager
-async def open_gateway(settings: Settings, *, persistent: bool) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    settings: Settings, *, persistent: bool, calls: Sink = _nowhere, may_move_metrics: bool = False
+) -> AsyncIterator[Gateway]:
     """A gateway with process replicas, running while the context is open. Leaving stops everything.
 
     Args:
         persistent: Restore the deployments of the last run and save new ones.
+        calls: Takes the lines of the call log.
+        may_move_metrics: Serve the metrics on a free port when theirs is taken.
     Raises:
         NotAllowed: an address other than loopback without auth.
-        AddressTaken: the port belongs to another process.
+        AddressTaken: the port, or that of the metrics, belongs to another process.
         InvalidRequest: the host is no address of this machine, the socket handed in does not listen, or
             the certificate cannot be used.
         StateTaken: another gateway owns the state directory.
@@ -97,7 +114,10 @@ async def open_gateway(settings: Settings, *, persistent: bool) -> AsyncIterator
         logs = LogStore(settings.log_lines)
         provider = ProcessProvider(state, settings=settings, log=logs.write, persistent=persistent)
         stack.push_async_callback(provider.aclose)
-        table = Table()
+        table, numbers = Table(), Numbers()
+        metrics = await stack.enter_async_context(
+            serving_metrics(settings.metrics_port, numbers, table, may_move=may_move_metrics)
+        )
         reconciler = Reconciler(table, provider, logs)
         stack.push_async_callback(reconciler.aclose)
 
@@ -108,14 +128,24 @@ async def open_gateway(settings: Settings, *, persistent: bool) -> AsyncIterator
         await stack.enter_async_context(serving(build_app(parts, auth), control))
 
         stack.callback(reconciler.release_waiters)
-        edge = Edge(table, settings, Address(path=str(control)))
+        call_log = CallLog(settings.log_format, calls, numbers, asyncio.get_running_loop())
+        stack.callback(call_log.close)
+        edge = Edge(
+            table,
+            settings,
+            Address(path=str(control)),
+            numbers=numbers,
+            log=call_log,
+            proxies=Proxies(settings.trusted_proxies),
+        )
         stack.push_async_callback(edge.aclose)
         await reconciler.restore()
         if settings.fd is not None:
             await _wait_settled(table, settings.load_timeout_s)
         url = _url(sock, "https" if certificate else "http")
         await listen(edge, sock, tls=certificate.context if certificate else None)
-        yield Gateway(url, auth.token if auth else "", new_password, logs, table, edge, certificate)
+        token = auth.token if auth else ""
+        yield Gateway(url, token, new_password, logs, table, edge, certificate, metrics, call_log)
 
 
 def open_socket(settings: Settings) -> socket.socket:

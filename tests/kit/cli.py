@@ -75,7 +75,9 @@ class Shell:
         cache = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache/uv")
         kept = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith(("UV_", "SSL_CERT_"))}
         kept |= {k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")}
-        return {**kept, "UV_CACHE_DIR": cache, "HOME": str(self.folder), **self.env, **more}
+        # Tests run side by side: the default port of the metrics is one test's only.
+        own = {"UV_CACHE_DIR": cache, "HOME": str(self.folder), "TAILRACE_METRICS_PORT": "0"}
+        return {**kept, **own, **self.env, **more}
 
 
 class Running:

@@ -151,7 +151,7 @@ async def _town(
     work = folder / "work"
     work.mkdir(parents=True)
     mock = await start_mock(behaviour=behaviour)
-    settings = load({"port": 0, "state_dir": folder / "state", **flags}, env={})
+    settings = load({"port": 0, "metrics_port": 0, "state_dir": folder / "state", **flags}, env={})
     async with open_gateway(settings, persistent=False) as gateway:
         town = Town(gateway, mock, work, asyncio.get_running_loop())
 

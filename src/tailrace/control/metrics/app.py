@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -13,6 +16,7 @@ from starlette.types import ASGIApp
 
 from tailrace.control.guard import Guard
 from tailrace.control.metrics.snapshot import Snapshot, take_snapshot
+from tailrace.control.serve import serving_on
 from tailrace.edge.numbers import Numbers
 from tailrace.errors import AddressTaken
 from tailrace.functions.table import Table
@@ -46,14 +50,40 @@ def _render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
     return render(snapshot, accept)
 
 
-def bind_metrics(port: int, *, may_move: bool) -> tuple[socket.socket, str]:
-    """A socket that listens on the port of this machine, and why it is another port than that, if it is.
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where the metrics are; ``url`` is empty when they are off.
+
+    ``moved_because`` says why it is another port than the one that was asked for.
+    """
+
+    url: str = ""
+    moved_because: str = ""
+
+
+@contextlib.asynccontextmanager
+async def serving_metrics(
+    port: int | None, numbers: Numbers, table: Table, *, may_move: bool
+) -> AsyncIterator[Metrics]:
+    """Serve the metrics on a port of this machine while the context is open.
 
     Args:
+        port: 0 takes a free one; None: they are off.
         may_move: Take a free port when this one is taken.
     Raises:
         AddressTaken: the port belongs to another process.
     """
+    if port is None:
+        yield Metrics()
+        return
+    sock, moved_because = _bind(port, may_move=may_move)
+    url = f"http://{HOST}:{sock.getsockname()[1]}/metrics"
+    # Prometheus asks every 15 s to 60 s, most often, and keeps its connection.
+    async with serving_on(build_metrics_app(numbers, table), sock, keep_alive_s=90):
+        yield Metrics(url, moved_because)
+
+
+def _bind(port: int, *, may_move: bool) -> tuple[socket.socket, str]:
     try:
         return bind_tcp(HOST, port), ""
     except AddressTaken as taken:
