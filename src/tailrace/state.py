@@ -61,6 +61,18 @@ class State:
         return self.path / "secrets"
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that owns a state directory, as it has written itself down."""
+
+    pid: int
+    since: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid}, since {self.since}: {self.command}"
+
+
 @contextmanager
 def open_state(path: Path) -> Iterator[State]:
     """Own the state directory at path, made (0700) when it is missing, until the context is left.
@@ -88,6 +100,29 @@ def open_state(path: Path) -> Iterator[State]:
         # The file stays: removing it would let two owners lock two files of one name.
         os.ftruncate(lock, 0)
         os.close(lock)
+
+
+def find_owner(path: Path) -> Owner | None:
+    """Who owns the state directory now; None when nobody does.
+
+    Raises:
+        PlatformError: this user may not look.
+    """
+    try:
+        handle = os.open(path.expanduser().absolute() / "lock", os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise PlatformError(f"state directory '{path}' cannot be looked into: {exc.strerror}") from exc
+    try:
+        owner = _read_owner(handle)
+        # The file outlives an owner that was killed; the lock does not. It is tried only with an owner
+        # written down, so that who is about to take it hardly ever finds us holding it for an instant.
+        if owner is None or _is_free(handle) or _read_owner(handle) != owner:
+            return None
+        return owner
+    finally:
+        os.close(handle)
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -160,7 +195,7 @@ def _take_lock(root: Path) -> int:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        owner = _describe_owner(os.pread(handle, 4096, 0))
+        owner = _read_owner(handle) or "it has not told its pid yet"  # between its lock and its first write
         os.close(handle)
         raise StateTaken(
             f"state directory '{root}' belongs to a gateway that is running: {owner}",
@@ -173,12 +208,20 @@ def _take_lock(root: Path) -> int:
     return handle
 
 
-def _describe_owner(data: bytes) -> str:
+def _read_owner(lock: int) -> Owner | None:
     try:
-        owner = json.loads(data)
-        return f"pid {int(owner['pid'])}, since {owner['since']}: {owner['command']}"
+        owner = json.loads(os.pread(lock, 4096, 0))
+        return Owner(int(owner["pid"]), str(owner["since"]), str(owner["command"]))
     except (ValueError, KeyError, TypeError):
-        return "it has not told its pid yet"  # between its lock and its first write
+        return None
+
+
+def _is_free(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _open_sockets(root: Path) -> Path:

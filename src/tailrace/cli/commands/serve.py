@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tailrace.cli import settingflags as flags
 from tailrace.cli.result import finish
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tailrace.cli.logview import LogView
+    from tailrace.cli.reloading import Reloads
+    from tailrace.cli.signals import Wishes
+    from tailrace.functions.logs import LogStore
+    from tailrace.gateway import Gateway
     from tailrace.settings import Settings
 
 
@@ -18,7 +26,8 @@ def command(**options: object) -> None:
     """Run the gateway for a server: deployments survive restarts, logs go to stdout.
 
     An address other than loopback needs --auth. Every setting can also come from the environment, as
-    TAILRACE_<NAME>. SIGTERM and Ctrl-C stop it.
+    TAILRACE_<NAME>, or from the file that --settings names. SIGTERM and Ctrl-C let running calls finish,
+    for --drain-s at most; the second one stops at once. SIGHUP reads the settings again.
 
     \b
     Examples:
@@ -26,16 +35,38 @@ def command(**options: object) -> None:
       tailrace serve --host 0.0.0.0 --auth
       tailrace serve --domain api.example.com --auth
     """
-    from tailrace.cli.signals import run_until_stopped
+    from tailrace.cli.signals import Wishes, run_until_stopped
+
+    load = loader(flags.given(options))
+    settings, wishes = load(), Wishes()
+    finish(run_until_stopped(run(settings, wishes, load), wishes))
+
+
+def loader(given: Mapping[str, object]) -> Callable[[], Settings]:
+    """Reads the settings, now or again: what was given, the environment, the file; systemd's socket."""
+    from tailrace.ports import handed_in
     from tailrace.settings import load
 
-    settings = load(flags.given(options))
-    finish(run_until_stopped(run(settings)))
+    fd = handed_in(os.environ, os.getpid())
+
+    def read() -> Settings:
+        settings = load(given)
+        if fd is None or settings.fd is not None:
+            return settings
+        return replace(settings, fd=fd, sources={**settings.sources, "fd": "systemd"})
+
+    return read
 
 
-async def run(settings: Settings) -> None:
-    """The gateway and its log, until cancelled."""
-    from tailrace.cli.logview import LogView, piece_of
+async def run(settings: Settings, wishes: Wishes, load: Callable[[], Settings]) -> None:
+    """The gateway and its log, until it has drained, or is cancelled.
+
+    Args:
+        load: Reads the settings again, for a reload.
+    """
+    from tailrace.cli.logview import LogView
+    from tailrace.cli.reloading import Reloads
+    from tailrace.cli.settingsview import describe
     from tailrace.cli.terminal import paint_for
     from tailrace.front.caddy import check_domain, in_front
     from tailrace.gateway import open_gateway
@@ -51,25 +82,48 @@ async def run(settings: Settings) -> None:
             tell(f"user admin, password {gateway.new_password} (shown only now)")
         async with in_front(settings, gateway.url, tell) as url:
             tell(f"listening on {url}")
-            with gateway.logs.follow() as lines:
-                async for line in lines:
-                    view.show(piece_of(line))
+            reloads = Reloads(settings, load=load, apply=gateway.reload, tell=tell)
+            await _until_drained(gateway, view, wishes, reloads)
 
 
-def describe(settings: Settings) -> str:
-    """Every effective setting with its unit and where it came from, a line each."""
-    from tailrace.settings import ROWS
+async def _until_drained(gateway: Gateway, view: LogView, wishes: Wishes, reloads: Reloads) -> None:
+    """Show the log and reload when asked, until no call is left after the wish to drain."""
+    import asyncio
 
-    lines = []
-    for row in ROWS:
-        value = _shown(getattr(settings, row.name), row.unit)
-        lines.append(f"{row.name:<20} {value}  ({settings.sources[row.name]})")
-    return "\n".join(lines)
+    with reloads.announced():
+        async with asyncio.TaskGroup() as group:
+            beside = [
+                group.create_task(_show_logs(gateway.logs, view)),
+                group.create_task(_reload(wishes, reloads)),
+            ]
+            wishes.can_drain = True
+            await wishes.drain.wait()
+            await _drain(gateway, view)
+            for task in beside:
+                task.cancel()
 
 
-def _shown(value: object, unit: str) -> str:
-    if value is None or value in ("", ()):
-        return "none"
-    if isinstance(value, tuple):
-        return ",".join(str(part) for part in value)
-    return f"{value} {unit}".rstrip()
+async def _drain(gateway: Gateway, view: LogView) -> None:
+    open_calls, limit_s = gateway.open_calls, gateway.edge.settings.drain_s
+    if open_calls:
+        calls = "1 call" if open_calls == 1 else f"{open_calls} calls"
+        view.say("tailrace", f"draining: {calls} may finish within {limit_s:g} s; Ctrl-C again stops now")
+    ended = await gateway.drain()
+    if ended:
+        view.say("tailrace", f"{ended} of them were ended after {limit_s:g} s (drain_s)")
+    view.say("tailrace", "stopping")
+
+
+async def _show_logs(logs: LogStore, view: LogView) -> None:
+    from tailrace.cli.logview import piece_of
+
+    with logs.follow() as lines:
+        async for line in lines:
+            view.show(piece_of(line))
+
+
+async def _reload(wishes: Wishes, reloads: Reloads) -> None:
+    while True:
+        await wishes.reload.wait()
+        wishes.reload.clear()
+        reloads.reload()
