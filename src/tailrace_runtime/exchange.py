@@ -1,20 +1,8 @@
-"""One connection of the asyncio server: reads requests, runs each call as a task, carries its reply.
-
-How a call is stopped when its client leaves::
-
-    at once      task.cancel()
-    each 50 ms   task.cancel() again: Python 3.11's wait_for loses 6-17 % of cancels (measured)
-    1.5 s        the replica retires: the call dies with the process
-
-A generator that sits at its yield, because the client was slow or the write failed, is resumed with a
-cancel pending, which meets it at its next await: ``aclose()`` there leaves the OpenAI SDK's connection
-open (measured, reference of the clients, section 2).
-"""
+"""One connection of the asyncio server: reads requests, runs each call as a task, carries its reply."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 from collections.abc import AsyncIterator, Callable
@@ -23,20 +11,16 @@ from typing import TYPE_CHECKING, Protocol, cast
 import httptools
 
 from tailrace_runtime.call import Call
-from tailrace_runtime.calls import GRACE_S
 from tailrace_runtime.framing import Framing, Headers, fault_reply, health_reply, response_head
+from tailrace_runtime.stop import Stopper, abandon
 
 if TYPE_CHECKING:
     from tailrace_runtime.server_async import Server
 
-RECANCEL_S = 0.05
 # Bytes that may wait in the process for a slow client, over what the kernel's socket buffer holds.
 HIGH_WATER_BYTES = 64 * 1024
 # A handler that never waits lets the loop turn, and its client's leaving be seen, this often.
 FAIR_ITEMS = 64
-# What a generator may still give, without awaiting, after its client left (chunks its client buffered).
-MAX_DISCARDED_ITEMS = 1000
-ACLOSE_S = 1.0
 # The edge limits heads to 64 KiB; only the edge talks to this socket.
 MAX_HEAD_BYTES = 128 * 1024
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -51,10 +35,21 @@ class AsyncApp(Protocol):
     async def __call__(self, call: Call, exchange: Exchange) -> None: ...
 
 
+class Tunnel(Protocol):
+    """Has a connection that switched to another protocol."""
+
+    def feed(self, data: bytes) -> None:
+        """Take what the client sent."""
+
+    def go_away(self) -> None:
+        """Begin to end: the replica leaves."""
+
+
 class Exchange(asyncio.Protocol):
     """A connection and, while one runs, its call.
 
-    ``is_gone`` tells that the client left, ``is_answering`` that bytes of the reply may have gone out.
+    ``is_gone`` tells that the client left, ``is_answering`` that bytes of the reply may have gone out,
+    ``is_websocket`` that the client asks for one. ``transport`` is a tunnel's to pause and to close.
     """
 
     def __init__(self, server: Server) -> None:
@@ -63,11 +58,10 @@ class Exchange(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._task: asyncio.Task[bool] | None = None
         self._is_piece_answered = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._stopping_since_s: float | None = None
+        self._stopper: Stopper | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._early = b""
-        self._is_paused = False
+        self.is_paused = False
         self.is_gone = False
         self._reset()
 
@@ -81,17 +75,23 @@ class Exchange(asyncio.Protocol):
         self._head = b""
         self._framing: Framing | None = None
         self._is_finished = False
+        self._tunnel: Tunnel | None = None
+        self._on_gone: Callable[[], None] | None = None
         self.is_answering = False
+        self.is_websocket = False
 
     # The connection, as asyncio tells of it.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=HIGH_WATER_BYTES // 4)
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=HIGH_WATER_BYTES // 4)
         self._fd = transport.get_extra_info("socket").fileno()
         self._server.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.feed(data)
+            return
         if self._task is not None:
             # The edge never pipelines, but it may see a reply's end, which a thread wrote, before this
             # loop does. While more waits than a head, nobody reads and the client's leaving goes unseen.
@@ -99,18 +99,20 @@ class Exchange(asyncio.Protocol):
             if not self.is_answering:
                 self._is_kept = False  # it came before any answer: whoever pipelines is not served
             if len(self._early) > MAX_HEAD_BYTES:
-                self._transport.pause_reading()
+                self.transport.pause_reading()
             return
         self._is_piece_answered = False
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade as upgrade:
+            self._take_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
             if self._task is not None:
                 self._lose()  # two requests in one piece: whoever pipelines is not served
                 return
             if not self._is_piece_answered:
-                self._transport.write(_BAD_REQUEST)
-            self._transport.close()
+                self.transport.write(_BAD_REQUEST)
+            self.transport.close()
 
     def eof_received(self) -> None:
         self._lose()
@@ -120,12 +122,13 @@ class Exchange(asyncio.Protocol):
         self._lose()
 
     def pause_writing(self) -> None:
-        self._is_paused = True
+        self.is_paused = True
 
     def resume_writing(self) -> None:
-        self._is_paused = False
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self.is_paused = False
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.set_result(None)
 
     # The request, as the parser tells of it.
 
@@ -155,16 +158,26 @@ class Exchange(asyncio.Protocol):
         self._body = []
         self._server.calls.enter(self)
         self._task = self._loop.create_task(self._run(call))
+        self._stopper = Stopper(self._task, functools.partial(self._server.retire, self))
         # Not the task's own last act: one that is cancelled before its first step does nothing at all.
         self._task.add_done_callback(functools.partial(self._end, call.id))
 
+    def _take_upgrade(self, early: bytes) -> None:
+        """The request asks for another protocol: it is its connection's last, switched to or not."""
+        asked = [value.lower() for name, value in self._headers if name.lower() == b"upgrade"]
+        if self._task is None or self._method != "GET" or asked != [b"websocket"]:
+            self._lose()
+        self.is_websocket = True
+        self._is_kept = False
+        self._early = early
+
     def _answer_health(self) -> None:
-        self._transport.write(health_reply(method=self._method))
+        self.transport.write(health_reply(method=self._method))
         self._is_piece_answered = True
         if self._is_kept and not self._server.calls.is_leaving:
             self._reset()
         else:
-            self._transport.close()
+            self.transport.close()
 
     def _count(self, length: int) -> None:
         self._head_bytes += length
@@ -189,18 +202,17 @@ class Exchange(asyncio.Protocol):
         if self.is_gone:
             return False
         if self._framing is not None and self.is_begun:
-            self._send(self._framing.fail())
+            self.send(self._framing.fail())
             return False
-        self._send(fault_reply(method=self._method))
+        self.send(fault_reply(method=self._method))
         return True
 
     def _end(self, call_id: str, task: asyncio.Task[bool]) -> None:  # a call-back of the task
         is_whole = not task.cancelled() and task.exception() is None and task.result()
         self._task = None  # a task kept is a traceback kept is a model's connection kept
-        self._stopping_since_s = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._stopper is not None:
+            self._stopper.close()
+            self._stopper = None
         self._server.journal.end(call_id)
         calls = self._server.calls
         calls.leave(self)
@@ -208,19 +220,21 @@ class Exchange(asyncio.Protocol):
             self._reset()
             self._go_on()
         else:
-            self._transport.close()
+            self.transport.close()
 
     def _go_on(self) -> None:
         """Take the next request, which may be there already."""
         early, self._early = self._early, b""
         if early:
-            self._transport.resume_reading()
+            self.transport.resume_reading()
             self.data_received(early)
 
     def close_idle(self) -> None:
-        """Close the connection unless a call runs on it or a request is arriving."""
-        if self._task is None and not self._url:
-            self._transport.close()
+        """Close the connection unless a call runs on it or a request is arriving; a tunnel begins to end."""
+        if self._tunnel is not None:
+            self._tunnel.go_away()
+        elif self._task is None and not self._url:
+            self.transport.close()
 
     # The reply.
 
@@ -246,7 +260,7 @@ class Exchange(asyncio.Protocol):
         """
         if self._framing is not None and self._framing.is_ahead and self._head:
             head, self._head = self._head, b""
-            self._send(head)
+            self.send(head)
         if self.is_gone:
             raise asyncio.CancelledError
 
@@ -262,7 +276,7 @@ class Exchange(asyncio.Protocol):
             framed = self._head + framed
             self._head = b""
         if framed:
-            self._send(framed)
+            self.send(framed)
 
     def finish(self, data: bytes = b"") -> None:
         """Send the last data and the body's end. Raises ValueError: not the declared length."""
@@ -270,7 +284,7 @@ class Exchange(asyncio.Protocol):
         end = self._framing.frame(data) + self._framing.finish()
         end, self._head = self._head + end, b""
         if end:
-            self._send(end)
+            self.send(end)
         self._is_finished = True
 
     async def relay(self, items: AsyncIterator[object], begin: Callable[[object], Encode]) -> None:
@@ -290,11 +304,30 @@ class Exchange(asyncio.Protocol):
                     encode = begin(item)
                 self.write(encode(item))
                 count += 1
-                if self._is_paused or not count % FAIR_ITEMS:
-                    await self._wait_writable()
+                if self.is_paused or not count % FAIR_ITEMS:
+                    await self.wait_writable()
         except BaseException:
-            await self._abandon(items)
+            if self._stopper is not None:
+                await abandon(items, self._stopper)
             raise
+
+    def switch(self, head: bytes, tunnel: Tunnel) -> None:
+        """Answer with head, and hand the connection over: the tunnel gets what comes from now on."""
+        self._framing = Framing(0, is_bodiless=True, is_events=False)
+        self._tunnel = tunnel
+        self.send(head)
+        early, self._early = self._early, b""
+        if early:
+            self.transport.resume_reading()
+            tunnel.feed(early)
+        if self._server.calls.is_leaving:
+            tunnel.go_away()
+
+    def linger(self, task: asyncio.Task[None]) -> None:
+        """Count what goes on after the reply as a running call: the replica does not leave before it."""
+        calls = self._server.calls
+        calls.enter(task)
+        task.add_done_callback(calls.leave)
 
     def lend(self) -> int:
         """A duplicate of the socket's descriptor for a thread to write to. The caller closes it.
@@ -307,11 +340,12 @@ class Exchange(asyncio.Protocol):
         """The borrower of the descriptor is done; whether it sent a whole reply."""
         self._is_finished = is_whole
 
-    def _send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are: now, as far as the kernel takes them. Nothing, once the client is gone."""
         if self.is_gone:
             return
         self.is_answering = True
-        if not self._transport.get_write_buffer_size():
+        if not self.transport.get_write_buffer_size():
             # Written here and not by the transport, which waits for the loop's next turn: the handler
             # may compute for long before it awaits again.
             try:
@@ -324,17 +358,16 @@ class Exchange(asyncio.Protocol):
             if sent == len(data):
                 return
             data = data[sent:]
-        self._transport.write(data)
+        self.transport.write(data)
 
-    async def _wait_writable(self) -> None:
-        if not self._is_paused:
+    async def wait_writable(self) -> None:
+        """Let the loop turn; while the client is slow, wait. Returns at once when it is gone."""
+        if not self.is_paused:
             await asyncio.sleep(0)
             return
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        if self._waiter is None:
+            self._waiter = self._loop.create_future()
+        await asyncio.shield(self._waiter)  # several tasks of one call may wait
 
     # The end of a call whose client left.
 
@@ -342,32 +375,16 @@ class Exchange(asyncio.Protocol):
         if self.is_gone:
             return
         self.is_gone = True
-        self._transport.abort()
-        self._stop()
+        self.transport.abort()
+        self.resume_writing()
+        if self._stopper is not None:
+            (self._on_gone or self._stopper.stop)()
 
-    def _stop(self) -> None:
-        """Cancel the call, again and again until it is over, and retire the replica if it never is."""
-        if self._task is None or self._stopping_since_s is not None:
-            return
-        self._stopping_since_s = self._loop.time()
-        self._cancel()
+    def when_gone(self, then: Callable[[], None]) -> None:
+        """Call `then` when the client leaves, instead of stopping this call: it says when, by `stop_in`."""
+        self._on_gone = then
 
-    def _cancel(self) -> None:
-        if self._task is None or self._stopping_since_s is None:
-            return
-        self._task.cancel()
-        if self._loop.time() - self._stopping_since_s > GRACE_S:
-            self._server.retire(self)
-        self._timer = self._loop.call_later(RECANCEL_S, self._cancel)
-
-    async def _abandon(self, items: AsyncIterator[object]) -> None:
-        """End items that may sit at their yield. Runs in the call's own task, which ends after it."""
-        self._stop()
-        with contextlib.suppress(BaseException):  # the cancel or the end: either way it is out of its read
-            for _ in range(MAX_DISCARDED_ITEMS):
-                if self._task is not None:
-                    self._task.cancel()
-                await anext(items)
-            aclose = getattr(items, "aclose", None)
-            if aclose is not None:
-                await asyncio.wait_for(aclose(), ACLOSE_S)
+    def stop_in(self, delay_s: float) -> None:
+        """Stop the call after delay_s: the last word counts, until it is being stopped."""
+        if self._stopper is not None:
+            self._stopper.stop_in(delay_s)

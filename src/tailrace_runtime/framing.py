@@ -107,7 +107,7 @@ def response_head(line: str, headers: Headers, *, method: str, length: int | Non
         if lowered == "content-length":
             length = _declared(value)
             continue
-        _check(name, value)
+        check_header(name, value)
         if lowered == "content-type":
             is_events = value.partition(";")[0].strip(" \t").lower() == "text/event-stream"
         lines.append(f"{name}: {value}\r\n")
@@ -143,6 +143,7 @@ def _declared(value: str) -> int:
     return int(value)
 
 
-def _check(name: str, value: str) -> None:
+def check_header(name: str, value: str) -> None:
+    """Raises ValueError: the header is not legal in a head."""
     if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
         raise ValueError(f"header {name!r}: {value!r} is not legal in a head")
