@@ -8,6 +8,8 @@ from tailrace.errors import (
     IdleTimeout,
     NotAStream,
     NotFound,
+    Overloaded,
+    PlatformError,
     QueueFull,
     QueueTimeout,
     ReadTimeout,
@@ -77,6 +79,16 @@ def not_a_stream(head: ResponseHead) -> NotAStream:
     )
 
 
+def overloaded() -> Overloaded:
+    """The gateway holds too much."""
+    return Overloaded("the gateway holds as many bytes for running calls as it may (buffer_limit)")
+
+
+def no_control_plane(error: OSError) -> PlatformError:
+    """The control plane is not there."""
+    return PlatformError(f"the control plane does not accept connections ({error})")
+
+
 def unasked_upgrade() -> ReplicaFailed:
     """The function switched protocols without having been asked."""
     return ReplicaFailed("the function answered 101 to a request that asked for no websocket")
@@ -95,7 +107,7 @@ def expired(clock: ClockName, clocks: Clocks, function: Function) -> TailraceErr
         what = "had a free place" if function.ready else "became ready"
         return QueueTimeout(
             f"no replica of '{name}' {what} within {clocks.queue_s:g} s (queue clock){last}",
-            hint=f"See: tailrace describe {name}; the clock is com.tailrace.timeout.queue or queue_timeout_s.",
+            hint=f"See: tailrace describe {name}. Change it by com.tailrace.timeout.queue.",
         )
     if clock == "read":
         return ReadTimeout(

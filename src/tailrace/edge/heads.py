@@ -102,6 +102,8 @@ def _to_function(
             host = False
         elif name == b"x-forwarded-proto":
             proto = False
+    if not head.host and not any(name == b"host" for name, _ in head.headers):
+        lines.append(b"host: ")  # an HTTP/1.0 client sent none, HTTP/1.1 must (RFC 9112 section 3.2)
     if host:
         lines.append(b"x-forwarded-host: " + head.host)
     if proto:
@@ -140,7 +142,7 @@ class Reply:
         self.is_fault = head.status == 500 and b"x-tailrace-fault" in names
         self._prefixes: dict[tuple[bool, bool, bool], bytes] = {}
 
-    def prefix(self, *, has_body: bool, is_chunked: bool, is_call: bool) -> bytes:
+    def prefix(self, has_body: bool, is_chunked: bool, is_call: bool) -> bytes:
         """The head a client gets, up to the lines that differ from call to call.
 
         Args:

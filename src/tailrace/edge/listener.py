@@ -249,8 +249,6 @@ class Client(asyncio.Protocol):
         if request.has_body and not self._takes_body(request):
             return
         call = self._call = Call(edge, self, request, edge.clock())
-        if not request.has_body:
-            call.on_no_request_body()
         call.open()
         if not rest or self.transport.is_closing():
             return
@@ -344,7 +342,7 @@ class Client(asyncio.Protocol):
         if call is None or call.is_over:
             self._linger()
         else:
-            call.refuse_body(TooLarge(reason) if status == 413 else InvalidRequest(reason))
+            call.end(TooLarge(reason) if status == 413 else InvalidRequest(reason), ends.REFUSED)
 
     def _drop_call(self) -> None:
         call, self._call = self._call, None

@@ -145,12 +145,8 @@ class Edge:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def call_begins(self) -> None:
-        """Count a function's call in; `drain` waits for it."""
-        self.open_calls += 1
-
     def call_ends(self) -> None:
-        """Count it out."""
+        """Count a function's call out; `drain` waits for the last one."""
         self.open_calls -= 1
         if not self.open_calls and self.is_draining:
             self._none_open.set()

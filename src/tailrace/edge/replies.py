@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from tailrace.edge.heads import Request
 from tailrace.errors import TailraceError
-from tailrace.wire.heads import RequestHead, phrase
+from tailrace.wire.heads import phrase
 
 # What a caller that is refused for want of room may wait before it asks again.
 RETRY_AFTER_S = 1
@@ -16,12 +17,10 @@ def refusal(status: int, text: str, date: bytes) -> bytes:
     return _reply(status, text, "", date, is_json=False, code="refused", keep_alive=False)
 
 
-def error_reply(
-    error: TailraceError, head: RequestHead, call_id: str, date: bytes, *, keep_alive: bool, is_json: bool
-) -> bytes:
+def error_reply(error: TailraceError, request: Request, call_id: str, date: bytes, keep_alive: bool) -> bytes:
     """A whole response for an error met before the function's first byte.
 
-    ``is_json`` for a request that accepts ``application/json`` (what the OpenAI SDKs send, so that their
+    JSON for a request that accepts ``application/json`` (what the OpenAI SDKs send, so that their
     exception carries the text), else the plain text that OpenFaaS's clients print.
     ``X-OpenFaaS-Internal`` marks it as the platform's, not the function's.
     """
@@ -30,10 +29,10 @@ def error_reply(
         error.text,
         call_id,
         date,
-        is_json=is_json,
+        is_json=request.accepts_json,
         code=error.code,
         keep_alive=keep_alive,
-        is_head=head.method == b"HEAD",
+        is_head=request.head.method == b"HEAD",
     )
 
 

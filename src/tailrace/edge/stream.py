@@ -177,11 +177,17 @@ class Stream:
         """Tell a waiting client what its call waits for."""
         self._write(status_frame(state), None)
 
-    def beat(self, now: float) -> None:
-        """Send a heartbeat, where one may stand."""
+    def beat_by(self, now: float, heartbeat_s: float) -> float:
+        """Send a heartbeat if the stream was silent for so long; when the next one is due."""
+        if not self.is_events:
+            return math.inf
+        silent_since = max(self.last_beat_at, self.last_at if self.last_at != math.inf else 0.0)
+        if now < silent_since + heartbeat_s:
+            return silent_since + heartbeat_s
         self.last_beat_at = now
-        if self.is_events and self._is_between and not self._seen:
+        if self._is_between and not self._seen:
             self._write(heartbeat(carries_ids=self._has_ids), None)
+        return now + heartbeat_s
 
     def end(self) -> None:
         """The function ended its answer: what was held back is its own, then the last chunk."""
