@@ -103,7 +103,7 @@ async def edge_before(
 
     async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
-            await reader.readuntil(b"\r\n\r\n")
+            await read_request(reader)
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontrol")
 
     async def replica(serve: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
