@@ -32,6 +32,10 @@ class Call:
         """What the edge named this call; empty where nobody did."""
         return next((v.decode("latin-1") for k, v in self.headers if k.lower() == b"x-call-id"), "")
 
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of a header, by its name in lower case, as they came."""
+        return [value for key, value in self.headers if key.lower() == name]
+
 
 @dataclass(frozen=True, slots=True)
 class HttpEvent:
