@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from tailrace.errors import AddressTaken, InvalidRequest, NotAllowed
@@ -18,6 +19,7 @@ HTTPS_PORT = 443
 HTTP_PORT = 80
 # The gateway's addresses that only this machine reaches, so that nobody goes past Caddy.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_CERTIFICATE_S = 5.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 # One that ran so long did not die of how it was started.
@@ -62,7 +64,6 @@ async def in_front(settings: Settings, gateway_url: str, tell: Tell) -> AsyncIte
     if not settings.domain:
         yield gateway_url
         return
-    caddy = find_caddy()
     domain = Domain.parse(settings.domain)
     with ExitStack() as sockets:
         https = sockets.enter_context(_listen(domain, HTTPS_PORT if domain.port is None else domain.port))
@@ -77,7 +78,9 @@ async def in_front(settings: Settings, gateway_url: str, tell: Tell) -> AsyncIte
             settings.keep_alive_timeout_s * 0.8,
         )
         port = https.getsockname()[1]
-        async with _kept_running(caddy, plan, tell):
+        async with running_caddy(plan, tell):
+            if domain.is_local:
+                await _wait_certificate(domain, port)
             yield f"https://{domain.name}" if port == HTTPS_PORT else f"https://{domain.name}:{port}"
 
 
@@ -94,6 +97,22 @@ def _listen(domain: Domain, port: int) -> socket.socket:
         ) from taken
 
 
+async def _wait_certificate(domain: Domain, port: int) -> None:
+    """Wait until a handshake succeeds, which takes Caddy's own authority some 20 ms, or a bounded time."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CERTIFICATE_S):
+            while True:
+                with suppress(OSError):
+                    _, writer = await asyncio.open_connection(
+                        "127.0.0.1", port, ssl=context, server_hostname=domain.name
+                    )
+                    writer.transport.abort()
+                    return
+                await asyncio.sleep(0.01)
+
+
 def _folder(state_dir: Path) -> Path:
     folder = state_dir / "caddy"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -101,7 +120,13 @@ def _folder(state_dir: Path) -> Path:
 
 
 @asynccontextmanager
-async def _kept_running(caddy: Path, plan: Plan, tell: Tell) -> AsyncIterator[None]:
+async def running_caddy(plan: Plan, tell: Tell) -> AsyncIterator[None]:
+    """A Caddy that does as planned, started again whenever it dies; it ends with the context, or with us.
+
+    Raises:
+        PlatformError: it is not installed, or did not start.
+    """
+    caddy = find_caddy()
     process = await CaddyProcess.start(caddy, plan, tell)
     keeper: asyncio.Task[None] | None = None
     try:
@@ -117,7 +142,7 @@ async def _kept_running(caddy: Path, plan: Plan, tell: Tell) -> AsyncIterator[No
 
 
 async def _keep(process: CaddyProcess, caddy: Path, plan: Plan, tell: Tell) -> None:
-    """Start it again whenever it dies; clients wait in the sockets meanwhile. Owns: process."""
+    """Start it again whenever it dies; clients can connect meanwhile. Owns: process."""
     loop = asyncio.get_running_loop()
     pause_s = _FIRST_PAUSE_S
     try:

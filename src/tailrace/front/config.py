@@ -44,7 +44,7 @@ class Plan:
     Attributes:
         upstream: The gateway's own address, ``host:port``.
         folder: Where certificates and keys are kept.
-        https_fd: A socket that listens, inherited. Ours, so that nobody is refused while Caddy starts anew.
+        https_fd: A socket that listens, inherited. Ours, so that clients can connect while Caddy starts anew.
         redirect_fd: One for plain HTTP, answered with redirects; None: no such listener.
         header_timeout_s: How long a client may take to send a request's head.
         idle_s: How long a connection to the gateway is kept idle; shorter than the gateway keeps it, or a

