@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Protocol
 
 from tailrace.cli.terminal import Paint
 from tailrace.model import LogLine
+
+
+class Output(Protocol):
+    """Where lines go: a text stream, or what stands in for one."""
+
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class LogView:
     Consecutive unfinished pieces of one source stand on one line; anybody else's words begin a new one.
     """
 
-    def __init__(self, out: TextIO, paint: Paint) -> None:
+    def __init__(self, out: Output, paint: Paint) -> None:
         self._out = out
         self._paint = paint
         self._width = 0

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 # Kept for a reader that is slow; beyond it nothing is taken.
 LIMIT_BYTES = 1024 * 1024
 # What a reader has at the end to take what is left.
-CLOSE_S = 1.0
+CLOSE_S = 0.5
 
 
 class Outlet:
@@ -62,9 +62,14 @@ class Outlet:
             self._changed.notify()
         return True
 
+    @property
+    def has_room(self) -> bool:
+        """Whether half of the room is free."""
+        return self._bytes <= LIMIT_BYTES // 2
+
     async def wait_room(self) -> None:
         """Wait until half of the room is free."""
-        while self._bytes > LIMIT_BYTES // 2:
+        while not self.has_room:
             self._room.clear()
             await self._room.wait()
 
@@ -78,7 +83,7 @@ class Outlet:
         raise BrokenPipeError
 
     async def aclose(self) -> None:
-        """Write out what is left, for 1 s at most, and stop."""
+        """Write out what is left, for 0.5 s at most, and stop."""
         self.flush()
         with self._changed:
             self._is_closing = True

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tailrace.cli.devloop import Extras
     from tailrace.cli.logview import LogView
+    from tailrace.cli.outlet import Outlet
     from tailrace.cli.stackfile import Stack, StackFunction
     from tailrace.cli.startlines import StartLines
     from tailrace.functions.logs import LogStore
@@ -83,18 +84,31 @@ async def run(
     import asyncio
     import functools
 
+    from tailrace.cli.calllines import as_they_are, as_words_of_ours
     from tailrace.cli.devloop import DevLoop, Screen
     from tailrace.cli.logview import LogView
+    from tailrace.cli.outlet import open_outlet
     from tailrace.cli.startlines import StartLines
     from tailrace.cli.terminal import paint_for
     from tailrace.client import open_client
     from tailrace.gateway import open_gateway
 
     paint = paint_for(sys.stdout, os.environ)
-    view = LogView(sys.stdout, paint)
     async with contextlib.AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(open_gateway(settings, persistent=False))
+        out = await stack.enter_async_context(open_outlet(sys.stdout.fileno()))
+        view = LogView(out, paint)
+        gateway = await stack.enter_async_context(
+            open_gateway(
+                settings,
+                persistent=False,
+                calls=(as_they_are if settings.log_format == "json" else as_words_of_ours)(view, out),
+                may_move_metrics=settings.sources["metrics_port"] == "default",
+            )
+        )
         view.say("tailrace", f"{paint.bold(gateway.url)}  Ctrl-C stops everything")
+        if gateway.metrics.moved_because:
+            moved = f"metrics at {gateway.metrics.url}: {gateway.metrics.moved_because}"
+            view.say("tailrace", paint.dim(moved))
         if gateway.new_password:
             view.say("tailrace", f"user admin, password {gateway.new_password} (shown only now)")
         extras = await stack.enter_async_context(_extras(llm, view))
@@ -109,17 +123,19 @@ async def run(
             limit_bytes=settings.bundle_limit,
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(_show_logs(gateway.logs, view, start_lines))
+            group.create_task(_show_logs(gateway.logs, view, out, start_lines))
             group.create_task(loop.run())
+            group.create_task(out.wait_lost())
 
 
-async def _show_logs(logs: LogStore, view: LogView, start_lines: StartLines) -> None:
+async def _show_logs(logs: LogStore, view: LogView, out: Outlet, start_lines: StartLines) -> None:
     from tailrace.cli.logview import piece_of
 
     with logs.follow() as lines:
         async for line in lines:
             if start_lines.take(line):
                 view.show(piece_of(line))
+                await out.wait_room()
 
 
 def _takes_calls(table: Table, name: FunctionName, instance: str) -> bool:
