@@ -6,9 +6,9 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
-Kind = Literal["flask", "http", "stream"]
+Kind = Literal["flask", "http", "stream", "asgi"]
 Worker = Literal["greenlets", "threads"]
 
 # Paths and names only: a line beyond this is not from the provider.
@@ -53,8 +53,8 @@ def parse_boot(line: bytes) -> Boot:
     wrong = [key for key, value in texts.items() if not isinstance(value, str) or not value]
     if wrong:
         raise ValueError(f"the boot config lacks {', '.join(wrong)}")
-    if raw["kind"] not in ("flask", "http", "stream"):
-        raise ValueError(f"kind {raw['kind']!r} is not one of flask, http, stream")
+    if raw["kind"] not in get_args(Kind):
+        raise ValueError(f"kind {raw['kind']!r} is not one of {', '.join(get_args(Kind))}")
     if raw["worker"] not in ("greenlets", "threads"):
         raise ValueError(f"worker {raw['worker']!r} is not one of greenlets, threads")
     secrets, report_fd = raw.get("secrets", {}), raw.get("report_fd")

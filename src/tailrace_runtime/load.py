@@ -13,8 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Literal, TypeGuard
 
 Handle = Callable[..., object]
+Manner = Literal["sync", "async", "asgi"]
 
 # Names under which packages are imported, where they differ from what pip calls them.
 _PACKAGES = {
@@ -70,21 +72,21 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An imported handler and the seconds its import took."""
+    """An imported handler, or ASGI app, and the seconds its import took."""
 
     handle: Handle
-    is_async: bool
+    manner: Manner
     import_s: float
 
 
-def load_handler(root: str) -> Loaded:
-    """Import ``function.handler`` from root and find ``handle`` in it.
+def load_handler(root: str, kind: str) -> Loaded:
+    """Import ``function.handler`` from root and find ``handle``, or the ASGI app ``app``, in it.
 
     What the import made is frozen out of the garbage collector: a collection then takes under 2 ms
     instead of 100-250 ms with LangChain loaded (measured).
 
     Raises:
-        LoadFailed: the import raised, or there is no callable ``handle``.
+        LoadFailed: the import raised, or it is not clear what is to serve.
     """
     sys.path.insert(0, root)
     sys.path.append(str(Path(root, "function")))
@@ -94,10 +96,10 @@ def load_handler(root: str) -> Loaded:
     except BaseException as error:
         raise _failure(error, root) from error
     import_s = time.perf_counter() - started
-    handle = _find_handle(module)
+    handle, manner = _find_handle(module, kind)
     gc.collect()
     gc.freeze()
-    return Loaded(handle, is_async_handle(handle), import_s)
+    return Loaded(handle, manner, import_s)
 
 
 def is_async_handle(handle: Handle) -> bool:
@@ -110,18 +112,46 @@ def is_async_handle(handle: Handle) -> bool:
     return inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target)
 
 
-def _find_handle(module: ModuleType) -> Handle:
-    handle = getattr(module, "handle", None)
+def is_asgi_app(value: object) -> TypeGuard[Handle]:
+    """Whether it is called as an ASGI 3 app is: a coroutine of exactly scope, receive and send."""
+    if not callable(value) or inspect.isclass(value) or not is_async_handle(value):
+        return False
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    return len(needed) == 3 and all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in needed)
+
+
+def _find_handle(module: ModuleType, kind: str) -> tuple[Handle, Manner]:
+    handle, app = (getattr(module, name, None) for name in ("handle", "app"))
+    if is_asgi_app(app):
+        if handle is None or handle is app:
+            return app, "asgi"
+        raise LoadFailed(
+            "handler.py has both 'handle' and an ASGI app named 'app': it is not clear which is to serve",
+            hint="Name the one that does not serve otherwise: '_app', or '_handle'.",
+        )
+    if is_asgi_app(handle):
+        return handle, "asgi"
+    if kind == "asgi":
+        raise LoadFailed("handler.py is expected to contain an ASGI app named 'app'", hint=_app_hint(app))
     if callable(handle):
-        return handle  # type: ignore[no-any-return]  # a callable of a module without types
+        return handle, "async" if is_async_handle(handle) else "sync"
     if handle is not None:
         raise LoadFailed(f"handler.py: handle is a {type(handle).__name__}, expected a function")
     own = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
     found = f"; found: {', '.join(map(repr, own[:5]))}" if own else ""
     raise LoadFailed(
-        f"handler.py is expected to contain a function named 'handle'{found}",
-        hint="Name the function that takes the request 'handle'.",
+        f"handler.py is expected to contain a function named 'handle', or an ASGI app named 'app'{found}",
+        hint="Name the function that takes the request 'handle'." if app is None else _app_hint(app),
     )
+
+
+def _app_hint(app: object) -> str:
+    is_one = "An ASGI app is `async def app(scope, receive, send)`, or an object of Starlette or FastAPI"
+    return f"{is_one}; this one is a {type(app).__name__}." if app is not None else f"{is_one}."
 
 
 def _failure(error: BaseException, root: str) -> LoadFailed:

@@ -13,13 +13,17 @@ def scan_manner(source: str) -> Manner:
     """What ``handle`` is, as far as the source of handler.py tells.
 
     "unknown" when it is imported, assigned, decorated, defined both ways, or not there: then only the
-    import can tell. Source that does not parse counts as "sync"; importing it gives the error.
+    import can tell. Source that does not parse counts as "sync"; importing it gives the error. An ``app``
+    without it is "async", wherever it comes from: nothing but an ASGI app is served by that name.
     """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return "sync"
-    found = {manner for manner in map(_manner, _top_level(tree.body)) if manner is not None}
+    statements = list(_top_level(tree.body))
+    found = {manner for node in statements if (manner := _manner(node, "handle")) is not None}
+    if not found and any(_manner(node, "app") is not None for node in statements):
+        return "async"
     return found.pop() if len(found) == 1 else "unknown"
 
 
@@ -35,21 +39,21 @@ def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _top_level(handler.body)
 
 
-def _manner(node: ast.stmt) -> Manner | None:
-    """What one statement says of ``handle``; None when it does not bind that name."""
+def _manner(node: ast.stmt, name: str) -> Manner | None:
+    """What one statement says of name; None when it does not bind it."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        if node.name != "handle":
+        if node.name != name:
             return None
         if node.decorator_list:
             return "unknown"
         return "async" if isinstance(node, ast.AsyncFunctionDef) else "sync"
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         names = {(alias.asname or alias.name) for alias in node.names}
-        return "unknown" if names & {"handle", "*"} else None
+        return "unknown" if names & {name, "*"} else None
     if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-        return "unknown" if any(map(_binds_handle, ast.walk(node))) else None
-    return "unknown" if isinstance(node, ast.ClassDef) and node.name == "handle" else None
+        return "unknown" if any(_binds(inner, name) for inner in ast.walk(node)) else None
+    return "unknown" if isinstance(node, ast.ClassDef) and node.name == name else None
 
 
-def _binds_handle(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and node.id == "handle" and isinstance(node.ctx, ast.Store)
+def _binds(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store)

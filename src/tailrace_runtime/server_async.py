@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import uvloop
 
@@ -66,15 +68,19 @@ def serve_async(
     journal: Journal,
     reporter: Reporter,
     on_ready: Callable[[], None],
+    *,
+    lifespan: AbstractAsyncContextManager[object] | None = None,
 ) -> None:
     """Run the server on uvloop until it has drained.
 
     Args:
         on_ready: Called once connections are accepted.
+        lifespan: Entered before that, left after the last call. What it raises is raised.
     """
 
     async def run() -> None:
-        await Server(app, journal, reporter).serve(listener, on_ready)
+        async with lifespan or contextlib.nullcontext():
+            await Server(app, journal, reporter).serve(listener, on_ready)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())

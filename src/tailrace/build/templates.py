@@ -9,7 +9,7 @@ from typing import Literal
 from tailrace.errors import InvalidDeployment
 from tailrace.names import nearest
 
-Kind = Literal["flask", "http", "stream"]
+Kind = Literal["flask", "http", "stream", "asgi"]
 
 _FOLDER = Path(__file__).resolve().parent.parent / "templates"
 # Which adapter of the runtime serves the handler. Held against the templates' own files by a test.
@@ -19,6 +19,7 @@ _KINDS: dict[str, Kind] = {
     "python3-http": "http",
     "python3-http-debian": "http",
     "python3-stream": "stream",
+    "python3-asgi": "asgi",
 }
 
 

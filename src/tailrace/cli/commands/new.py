@@ -30,6 +30,7 @@ def command(
       python3-stream         async generators; each yield is one event (the default)
       python3-flask          handle(req), anything Flask accepts     (-debian: the same here)
       python3-http           handle(event, context)                  (-debian: the same here)
+      python3-asgi           an ASGI app: WebSocket, Starlette, FastAPI
     \b
     Examples:
       tailrace new hello
