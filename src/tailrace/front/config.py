@@ -107,7 +107,20 @@ def _https(plan: Plan) -> dict[str, object]:
             {"match": [{"host": [plan.domain.name]}], "handle": [_relay(plan)], "terminal": True},
             {"handle": [misdirected]},
         ],
+        "errors": {"routes": [_stopping()]},
     }
+
+
+def _stopping() -> dict[str, object]:
+    """A gateway that drains accepts nobody, so no handler ran: 503, not Caddy's empty 502."""
+    is_refused = "{http.error.status_code} == 502 && {http.error.message}.contains('connection refused')"
+    unavailable = {
+        "handler": "static_response",
+        "status_code": 503,
+        "headers": {"Content-Type": ["text/plain; charset=utf-8"], "Retry-After": ["1"]},
+        "body": "the gateway is being stopped\n",
+    }
+    return {"match": [{"expression": is_refused}], "handle": [unavailable]}
 
 
 def _relay(plan: Plan) -> dict[str, object]:
