@@ -9,6 +9,7 @@ import select
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from typing import cast
 
 from tailrace.edge import ends
@@ -197,6 +198,16 @@ class Client(asyncio.Protocol):
         if self._call is None:
             self._close()
 
+    def take_no_more(self) -> bool:
+        """Take no further request; True while the first one, or the rest of a head, may be on its way."""
+        self.keep_alive = False
+        if self._call is not None or self._is_lingering:
+            return False
+        if self._heads.held or not self._requests:
+            return True
+        self._close()
+        return False
+
     def end(self, error: TailraceError) -> None:
         """End the call with this error, as truthfully as its state allows, and close."""
         self.keep_alive = False
@@ -309,7 +320,7 @@ class Client(asyncio.Protocol):
 
     # Ending a call.
 
-    def call_over(self, call: Call) -> None:
+    def call_over(self, call: object) -> None:
         """The call's answer is written. Read the next request, or close."""
         if self._call is not call:
             return
@@ -442,8 +453,9 @@ async def listen(edge: Edge, sock: socket.socket, *, tls: ssl.SSLContext | None 
         tls: Speak HTTPS with this; None: HTTP.
     """
     edge.is_tls = tls is not None
+    make = cast("Callable[[], asyncio.Protocol]", lambda: Client(edge))
     edge.server = await edge.loop.create_server(
-        lambda: Client(edge),
+        make,
         sock=sock,
         backlog=2048,
         ssl=tls,

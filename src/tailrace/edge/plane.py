@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
@@ -10,6 +11,7 @@ from email.utils import formatdate
 from typing import Protocol
 
 from tailrace.edge.clocks import Clocks, clocks_of
+from tailrace.edge.heads import Request
 from tailrace.edge.numbers import FunctionNumbers, Numbers
 from tailrace.edge.outbox import Outbox
 from tailrace.edge.pool import Pool
@@ -23,6 +25,10 @@ from tailrace.settings import Settings
 
 # How long what was written last may take to leave when everything ends.
 FLUSH_S = 1.0
+# How long the request of a client that has just connected may be on its way when a drain begins.
+FIRST_REQUEST_S = 0.25
+# How often clients are asked what is still under way.
+_ASK_S = 0.01
 # How often the bytes that are held for everybody are counted anew.
 COUNT_S = 1.0
 
@@ -38,8 +44,39 @@ class Connected(Protocol):
     def close_idle(self) -> None:
         """Close it when no call runs on it."""
 
+    def take_no_more(self) -> bool:
+        """Take no request but one that runs or is on its way; True in the second case. Idle: close it."""
+
     def held_bytes(self) -> int:
         """Bytes held for it, beside the sockets' own buffers."""
+
+
+class Client(Connected, Protocol):
+    """What a call asks of the connection it answers on."""
+
+    keep_alive: bool
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its upload is held back."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def look_by(self, at: float) -> None:
+        """Look at the call's clocks at this moment at the latest."""
+
+    def call_over(self, call: object) -> None:
+        """The answer is written; the connection may take its next request, or close."""
+
+    def cut(self, *, with_reset: bool) -> None:
+        """End the connection so that no client can take the body for complete."""
+
+    def hand_over(self) -> bytes:
+        """Give the transport away; the bytes that came after the request."""
 
 
 class CallSink(Protocol):
@@ -145,11 +182,43 @@ class Edge:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def call_ends(self) -> None:
-        """Count a function's call out; `drain` waits for the last one."""
-        self.open_calls -= 1
-        if not self.open_calls and self.is_draining:
-            self._none_open.set()
+    def account(
+        self,
+        entry: Entry | None,
+        request: Request,
+        call_id: bytes,
+        status: int,
+        reason: str,
+        sent_bytes: int,
+        seconds: tuple[float, float],
+    ) -> None:
+        """Count and log a call that is over, and let `drain` know of the last one.
+
+        Args:
+            entry: None for a function that does not exist, which is only logged.
+            seconds: From its head to its first content (infinite without), and to its end.
+        """
+        first_s, total_s = seconds
+        if entry is not None:
+            entry.numbers.end(status, reason, total_s)
+            if first_s != math.inf:
+                entry.numbers.first_content.observe(first_s)
+            self.open_calls -= 1
+            if not self.open_calls and self.is_draining:
+                self._none_open.set()
+        if self.log is not None:
+            self.log.write(
+                call_id=call_id,
+                function=entry.label if entry is not None else request.label or b"",
+                method=request.head.method,
+                status=status,
+                end_reason=reason,
+                bytes_out=sent_bytes,
+                first_byte_s=first_s if first_s != math.inf else None,
+                total_s=total_s,
+                client=request.client,
+                client_call_id=request.client_id,
+            )
 
     def make_room(self) -> bool:
         """Whether one more client may connect; the one that is idle longest makes room for it."""
@@ -162,34 +231,47 @@ class Edge:
         return True
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no new connection, let running calls finish, and end the rest when the time is over."""
+        """Take no new connection, let running calls finish, and end the rest when the time is over.
+
+        A call is finished when its client has taken what it was sent.
+        """
         self.is_draining = True
+        until = self.loop.time() + timeout_s
         if self.server is not None:
             self.server.close()
-        for client in list(self.idle):
-            client.close_idle()
-        await self._wait_calls(timeout_s)
+        await self._wait_first_requests(min(timeout_s, FIRST_REQUEST_S))
+        await self._wait_calls(until)
         if self.open_calls:
             error = Draining(f"the gateway is stopping, and the call did not end within {timeout_s:g} s")
             for client in list(self.clients):
                 client.end(error)
-            self.outbox.flush()
-            await self._wait_sent()
+        self.outbox.flush()
+        await self._wait_sent(max(until, self.loop.time() + FLUSH_S))
 
-    async def _wait_calls(self, timeout_s: float) -> None:
+    async def _wait_first_requests(self, timeout_s: float) -> None:
+        """Close who is idle; who has connected and not asked yet would be refused without a reason."""
+        until = self.loop.time() + timeout_s
+        coming = [client for client in list(self.clients) if client.take_no_more()]
+        while coming and self.loop.time() < until:
+            await asyncio.sleep(_ASK_S)
+            coming = [client for client in coming if client in self.clients and client.take_no_more()]
+        for client in coming:
+            client.close_idle()
+
+    async def _wait_calls(self, until: float) -> None:
         self._none_open.clear()
         if self.open_calls:
             try:
-                async with asyncio.timeout(timeout_s):
+                async with asyncio.timeout_at(until):
                     await self._none_open.wait()
             except TimeoutError:
                 pass
 
-    async def _wait_sent(self) -> None:
-        """Give what was written last a moment to leave."""
-        until = self.loop.time() + FLUSH_S
-        while self.loop.time() < until and any(c.transport.get_write_buffer_size() for c in self.clients):
-            await asyncio.sleep(0.01)  # transports tell nobody when they have sent all
+    async def _wait_sent(self, until: float) -> None:
+        while any(c.transport.get_write_buffer_size() for c in self.clients):
+            if self.loop.time() >= until:
+                return
+            await asyncio.sleep(_ASK_S)  # transports tell nobody when they have sent all
 
     async def aclose(self) -> None:
         """Stop accepting and cut every connection."""
