@@ -50,11 +50,11 @@ class Shell:
             os.close(writer)
 
     @contextmanager
-    def start(self, *args: str, **env: str) -> Iterator[Running]:
+    def start(self, *args: str, pass_fds: tuple[int, ...] = (), **env: str) -> Iterator[Running]:
         """A command that goes on; it is killed at the end if it still runs."""
         process = subprocess.Popen(
             [sys.executable, "-c", _MAIN, *args],
-            cwd=self.folder, env=self._environ(env), start_new_session=True,
+            cwd=self.folder, env=self._environ(env), start_new_session=True, pass_fds=pass_fds,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         running = Running(process)
@@ -99,10 +99,13 @@ class Running:
         """Send the signal; exit code, and the seconds it took. The rest of the output is read."""
         begin = time.monotonic()
         self.process.send_signal(number)
+        return self.wait_end(), time.monotonic() - begin
+
+    def wait_end(self) -> int:
+        """Read the rest of the output; the exit code."""
         while self._read(LIMIT_S):
             pass
-        code = self.process.wait(LIMIT_S)
-        return code, time.monotonic() - begin
+        return self.process.wait(LIMIT_S)
 
     def _read(self, timeout_s: float) -> bool:
         assert self.process.stdout is not None

@@ -57,26 +57,13 @@ class Town:
         **more: object,
     ) -> dict[str, object]:
         """Deploy a function from its source; its status once it is ready or has failed."""
+        env = {"OPENAI_BASE_URL": self.mock.base_url, "OPENAI_API_KEY": "mock"}
         folder = self.work / name
         folder.mkdir(exist_ok=True)
         (folder / "handler.py").write_text(handler)
         (folder / "requirements.txt").write_text(requirements)
-        bundle = pack_folder(folder, lang=lang, limit_bytes=1 << 20)
-        image = f"{name}:latest"
-        env = {"OPENAI_BASE_URL": self.mock.base_url, "OPENAI_API_KEY": "mock"}
-        body = {"service": name, "image": image, "envVars": env, **more}
         with self.http() as http:
-            http.put(
-                f"/system/bundles/{bundle.digest}", params={"image": image}, content=bundle.data
-            ).raise_for_status()
-            reply = http.put("/system/functions", json=body)
-            if reply.status_code == 404:
-                reply = http.post("/system/functions", json=body)
-            assert reply.status_code == 202, reply.text
-            params = {"wait": "55", "revision": reply.headers["x-tailrace-revision"]} if is_waiting else {}
-            status = http.get(f"/system/function/{name}", params=params)
-            found: dict[str, object] = status.json()
-            return found
+            return deploy(http, folder, lang=lang, is_waiting=is_waiting, envVars=env, **more)
 
     def call_in_loop(self, work: Callable[[], object]) -> None:
         """Run something in the gateway's own thread and wait for it."""
@@ -99,6 +86,25 @@ class Town:
     def log_text(self, call_id: str = "") -> str:
         """What functions logged, of one call or all."""
         return "".join(line.text for line in list(self.logged) if call_id in ("", line.call_id))
+
+
+def deploy(
+    http: httpx.Client, folder: Path, *, lang: str, is_waiting: bool = True, **more: object
+) -> dict[str, object]:
+    """Deploy the function in a folder, named as the folder; its status once it is ready or has failed."""
+    bundle = pack_folder(folder, lang=lang, limit_bytes=1 << 20)
+    image = f"{folder.name}:latest"
+    http.put(
+        f"/system/bundles/{bundle.digest}", params={"image": image}, content=bundle.data
+    ).raise_for_status()
+    body = {"service": folder.name, "image": image, **more}
+    reply = http.put("/system/functions", json=body)
+    if reply.status_code == 404:
+        reply = http.post("/system/functions", json=body)
+    assert reply.status_code == 202, reply.text
+    params = {"wait": "55", "revision": reply.headers["x-tailrace-revision"]} if is_waiting else {}
+    found: dict[str, object] = http.get(f"/system/function/{folder.name}", params=params).json()
+    return found
 
 
 @contextlib.contextmanager
