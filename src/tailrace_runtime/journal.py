@@ -11,13 +11,15 @@ import _thread
 import io
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from contextvars import ContextVar, Token
-from types import TracebackType
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context, ContextVar, Token
+from types import CodeType, TracebackType
 from typing import Literal
 
 StreamName = Literal["stdout", "stderr"]
 Sink = Callable[[str, str, str], None]
+# Code that runs, and the number of the line it is at.
+Place = tuple[CodeType, int | None]
 
 _current_call: ContextVar[str] = ContextVar("tailrace_call", default="")
 
@@ -109,6 +111,12 @@ class JournalStream(io.TextIOBase):
             if partial:
                 self._sink(self._name, partial, call)
 
+    def hand_on(self, text: str, call: str) -> None:
+        """Hand on whole lines beside what call is writing: they never meet its unfinished line."""
+        with self._lock:
+            for line in text.splitlines(keepends=True):
+                self._sink(self._name, line, call)
+
     def close(self) -> None:
         """Nothing closes: a function that closes its stdout must not silence the others."""
         self.flush()
@@ -138,6 +146,11 @@ class Journal:
         if token is not None:
             _current_call.reset(token)
 
+    @staticmethod
+    def call_in(context: Context) -> str:
+        """The call whose context this is; empty where it is none's."""
+        return context.get(_current_call, "")
+
     def failure(self, error: BaseException) -> None:
         """Print the error's traceback to stderr, beginning at the function's own code."""
         self.stderr.write(self.describe(error))
@@ -146,6 +159,12 @@ class Journal:
         """The error's traceback as text, without the frames that lead into the function's folder."""
         own = _own_frames(error.__traceback__, self._root)
         return "".join(traceback.format_exception(type(error), error, own or error.__traceback__))
+
+    def describe_places(self, places: Sequence[Place]) -> str:
+        """A stack as text, as a traceback has it: outermost first, from the function's own code on."""
+        own = next((i for i, (code, _) in enumerate(places) if code.co_filename.startswith(self._root)), 0)
+        frames = [traceback.FrameSummary(code.co_filename, line, code.co_name) for code, line in places[own:]]
+        return "".join(traceback.format_list(frames))
 
 
 def _own_frames(frames: TracebackType | None, root: str) -> TracebackType | None:

@@ -7,15 +7,14 @@ Nothing that gevent must patch is imported before it is known whether gevent ser
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
 import resource
 import signal
 import sys
-import time
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn
 
+from tailrace_runtime import native
 from tailrace_runtime.boot import Boot, parse_boot, read_line
 from tailrace_runtime.journal import Journal
 from tailrace_runtime.report import Reporter
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
     import socket
     from wsgiref.types import WSGIApplication
 
-    from tailrace_runtime.asgi import App
     from tailrace_runtime.exchange import AsyncApp
-    from tailrace_runtime.lifespan import Lifespan
     from tailrace_runtime.load import Loaded, LoadFailed
 
 # How long exit handlers and a handler's own threads may hold up the end of a drained replica.
@@ -36,9 +33,6 @@ EXIT_NOT_LOADED = 1
 EXIT_NOT_BOOTED = 2
 # First argument of the second start, after the import showed that the handler is async after all.
 _AGAIN = "--async"
-# Taken before gevent puts its own in their place.
-_start_native = _thread.start_new_thread
-_native_sleep = time.sleep
 
 
 def main() -> None:
@@ -73,7 +67,7 @@ class _Replica:
     def run(self, manner: str) -> None:
         """Serve until told to stop. Exits 1, with a report, when that cannot begin."""
         try:
-            if manner == "async" or self._boot.worker == "threads" or self._boot.kind == "asgi":
+            if manner == "async" or self._boot.worker == "threads":
                 self._run_on_asyncio()
             else:
                 self._run_on_gevent()
@@ -87,7 +81,7 @@ class _Replica:
 
         monkey.patch_all()
         loaded = self._load()
-        if loaded.manner != "sync":
+        if loaded.is_async:
             _start_again(self._boot, self._lifeline)
         from tailrace_runtime.server_sync import serve_sync
 
@@ -101,21 +95,15 @@ class _Replica:
 
     def _run_on_asyncio(self) -> None:
         loaded = self._load()
-        from tailrace_runtime.load import LoadFailed
         from tailrace_runtime.server_async import serve_async
 
-        try:
-            app, lifespan = self._asgi_app(loaded) if loaded.manner == "asgi" else (self._async_app(loaded), None)
-            serve_async(
-                _listen(self._boot.socket),
-                app,
-                self._journal,
-                self._reporter,
-                lambda: self._reporter.loaded(loaded.import_s),
-                lifespan=lifespan,
-            )
-        except LoadFailed as failure:
-            self._fail(failure)
+        serve_async(
+            _listen(self._boot.socket),
+            self._async_app(loaded),
+            self._journal,
+            self._reporter,
+            lambda: self._reporter.loaded(loaded.import_s),
+        )
 
     def _load(self) -> Loaded:
         """Import what serves the kind, then the handler; report and exit when that fails."""
@@ -124,13 +112,11 @@ class _Replica:
 
         SecretFiles(self._boot.secrets).install()
         try:
-            if self._boot.kind == "asgi":
-                import tailrace_runtime.asgi
-            elif self._boot.kind == "stream":
+            if self._boot.kind == "stream":
                 import tailrace_runtime.stream_app
             else:
                 import tailrace_runtime.flask_app  # noqa: F401  # not a part of the handler's import time
-            return load_handler(self._boot.root, self._boot.kind)
+            return load_handler(self._boot.root)
         except LoadFailed as failure:
             self._fail(failure)
         except ImportError as error:
@@ -151,18 +137,9 @@ class _Replica:
 
         return flask_app(loaded.handle, kind=kind, function=function, folder=self._folder)
 
-    def _asgi_app(self, loaded: Loaded) -> tuple[AsyncApp, Lifespan]:
-        from tailrace_runtime.asgi import asgi_app, read_message_limit
-        from tailrace_runtime.lifespan import Lifespan
-
-        app = cast("App", loaded.handle)
-        limit = read_message_limit(os.environ)
-        lifespan = Lifespan(app, self._journal)
-        return asgi_app(app, self._journal, lifespan.state, message_limit=limit), lifespan
-
     def _async_app(self, loaded: Loaded) -> AsyncApp:
         kind, function = self._boot.kind, self._boot.function
-        if loaded.manner == "sync":
+        if not loaded.is_async:
             from tailrace_runtime.threads import thread_app
 
             return thread_app(self._wsgi_app(loaded), self._journal)
@@ -194,7 +171,7 @@ def _hold_lifeline() -> int:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    _start_native(_watch_lifeline, (lifeline,))
+    native.start_thread(_watch_lifeline, (lifeline,))
     return lifeline
 
 
@@ -250,10 +227,10 @@ def _listen(path: str) -> socket.socket:
 
 def _leave() -> NoReturn:
     """Exit 0, within EXIT_BOUND_S whatever the function's exit handlers and threads do."""
-    _start_native(_exit_soon, ())
+    native.start_thread(_exit_soon, ())
     sys.exit(0)
 
 
 def _exit_soon() -> None:
-    _native_sleep(EXIT_BOUND_S)
+    native.sleep(EXIT_BOUND_S)
     os._exit(0)

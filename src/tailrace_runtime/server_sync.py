@@ -20,6 +20,7 @@ from tailrace_runtime.calls import EXIT_RETIRED, GRACE_S, RETIRE_BOUND_S, STUCK,
 from tailrace_runtime.framing import health_reply
 from tailrace_runtime.head import Head, parse_request_line
 from tailrace_runtime.journal import Journal
+from tailrace_runtime.loopwatch import BEAT_S, LoopWatch
 from tailrace_runtime.report import Reporter
 from tailrace_runtime.strike import silence
 from tailrace_runtime.wsgi import ClientGone, answer
@@ -32,6 +33,10 @@ pywsgi.MAX_REQUEST_LINE = 65_536 + 1024
 # A handler that never waits lets the other greenlets, and the watcher of its client, run this often.
 FAIR_SENDS = 64
 _HEALTH_PATHS = ("/_/health", "/_/ready")
+_ADVICE = (
+    "Greenlets switch where Python waits, not in a computation or in a C library. Set the annotation "
+    "com.tailrace.worker: threads, or let the others run with time.sleep(0). It is here:\n"
+)
 # What reading a body raises: the client left, its chunks are malformed, or it is larger than memory.
 _UNREADABLE = (OSError, ValueError, OverflowError, MemoryError)
 
@@ -106,8 +111,8 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent has no types
             self.socket.settimeout(None)
 
     def _serve(self, environ: WSGIEnvironment) -> None:
-        server, call = self.server, environ.get("HTTP_X_CALL_ID", "")
-        token = server.journal.begin(call)
+        server, call_id = self.server, environ.get("HTTP_X_CALL_ID", "")
+        token = server.journal.begin(call_id)
         server.calls.enter(self)
         self._sends = 0
         self._watcher.start(self._on_readable)
@@ -117,7 +122,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent has no types
         finally:
             self._watcher.stop()
             self._timer.stop()
-            server.journal.end(call, token)
+            server.journal.end(call_id, token)
             server.calls.leave(self)
 
     def _on_readable(self) -> None:
@@ -222,5 +227,14 @@ def serve_sync(
     server = Server(listener, app, journal, reporter)
     server.start()
     gevent.signal_handler(signal.SIGTERM, server.drain)
-    on_ready()
-    server.wait_left()
+    watch = LoopWatch(
+        journal, entries=frozenset((Handler._serve.__code__,)), call_now=lambda: "", advice=_ADVICE
+    )
+    timer = server.loop.timer(BEAT_S, ref=False)
+    watch.start(lambda _, beat: timer.start(beat))
+    try:
+        on_ready()
+        server.wait_left()
+    finally:
+        watch.stop()
+        timer.close()
