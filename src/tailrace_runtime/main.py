@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from tailrace_runtime import native
 from tailrace_runtime.boot import Boot, parse_boot, read_line
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import socket
     from wsgiref.types import WSGIApplication
 
+    from tailrace_runtime.asgi import App
     from tailrace_runtime.exchange import AsyncApp
+    from tailrace_runtime.lifespan import Lifespan
     from tailrace_runtime.load import Loaded, LoadFailed
 
 # How long exit handlers and a handler's own threads may hold up the end of a drained replica.
@@ -67,7 +69,7 @@ class _Replica:
     def run(self, manner: str) -> None:
         """Serve until told to stop. Exits 1, with a report, when that cannot begin."""
         try:
-            if manner == "async" or self._boot.worker == "threads":
+            if manner == "async" or self._boot.worker == "threads" or self._boot.kind == "asgi":
                 self._run_on_asyncio()
             else:
                 self._run_on_gevent()
@@ -81,7 +83,7 @@ class _Replica:
 
         monkey.patch_all()
         loaded = self._load()
-        if loaded.is_async:
+        if loaded.manner != "sync":
             _start_again(self._boot, self._lifeline)
         from tailrace_runtime.server_sync import serve_sync
 
@@ -95,15 +97,23 @@ class _Replica:
 
     def _run_on_asyncio(self) -> None:
         loaded = self._load()
+        from tailrace_runtime.load import LoadFailed
         from tailrace_runtime.server_async import serve_async
 
-        serve_async(
-            _listen(self._boot.socket),
-            self._async_app(loaded),
-            self._journal,
-            self._reporter,
-            lambda: self._reporter.loaded(loaded.import_s),
-        )
+        try:
+            app, lifespan = (
+                self._asgi_app(loaded) if loaded.manner == "asgi" else (self._async_app(loaded), None)
+            )
+            serve_async(
+                _listen(self._boot.socket),
+                app,
+                self._journal,
+                self._reporter,
+                lambda: self._reporter.loaded(loaded.import_s),
+                lifespan=lifespan,
+            )
+        except LoadFailed as failure:
+            self._fail(failure)
 
     def _load(self) -> Loaded:
         """Import what serves the kind, then the handler; report and exit when that fails."""
@@ -112,11 +122,13 @@ class _Replica:
 
         SecretFiles(self._boot.secrets).install()
         try:
-            if self._boot.kind == "stream":
+            if self._boot.kind == "asgi":
+                import tailrace_runtime.asgi
+            elif self._boot.kind == "stream":
                 import tailrace_runtime.stream_app
             else:
                 import tailrace_runtime.flask_app  # noqa: F401  # not a part of the handler's import time
-            return load_handler(self._boot.root)
+            return load_handler(self._boot.root, self._boot.kind)
         except LoadFailed as failure:
             self._fail(failure)
         except ImportError as error:
@@ -137,9 +149,18 @@ class _Replica:
 
         return flask_app(loaded.handle, kind=kind, function=function, folder=self._folder)
 
+    def _asgi_app(self, loaded: Loaded) -> tuple[AsyncApp, Lifespan]:
+        from tailrace_runtime.asgi import asgi_app, read_message_limit
+        from tailrace_runtime.lifespan import Lifespan
+
+        app = cast("App", loaded.handle)
+        limit = read_message_limit(os.environ)
+        lifespan = Lifespan(app, self._journal)
+        return asgi_app(app, self._journal, lifespan.state, message_limit=limit), lifespan
+
     def _async_app(self, loaded: Loaded) -> AsyncApp:
         kind, function = self._boot.kind, self._boot.function
-        if not loaded.is_async:
+        if loaded.manner == "sync":
             from tailrace_runtime.threads import thread_app
 
             return thread_app(self._wsgi_app(loaded), self._journal)

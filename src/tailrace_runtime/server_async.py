@@ -15,7 +15,13 @@ import uvloop
 from tailrace_runtime.calls import EXIT_RETIRED, RETIRE_BOUND_S, STUCK, Calls
 from tailrace_runtime.exchange import AsyncApp, Exchange
 from tailrace_runtime.journal import Journal
+from tailrace_runtime.loopwatch import LoopWatch
 from tailrace_runtime.report import Reporter
+
+_ADVICE = (
+    "Await instead of blocking; what cannot be awaited belongs in a thread: `await asyncio.to_thread(...)`. "
+    "It is here:\n"
+)
 
 
 class Server:
@@ -30,6 +36,12 @@ class Server:
         self._reporter = reporter
         self._listening: asyncio.Server | None = None
         self._left = self.loop.create_future()
+        self._watch = LoopWatch(
+            journal,
+            entries=frozenset((Exchange._run.__code__,)),
+            call_now=self._call_now,
+            advice=_ADVICE,
+        )
 
     async def serve(self, listener: socket.socket, on_ready: Callable[[], None]) -> None:
         """Serve until SIGTERM was received and the last call is over. Closes: listener."""
@@ -37,8 +49,12 @@ class Server:
             lambda: Exchange(self), sock=listener, backlog=2048
         )
         self.loop.add_signal_handler(signal.SIGTERM, self.drain)
-        on_ready()
-        await self._left
+        self._watch.start(self.loop.call_later)
+        try:
+            on_ready()
+            await self._left
+        finally:
+            self._watch.stop()
 
     def drain(self) -> None:
         """Stop accepting; leave when the running calls are over."""
@@ -54,6 +70,11 @@ class Server:
             self.loop.call_later(RETIRE_BOUND_S, os._exit, EXIT_RETIRED)
             self.calls.when_clear(lambda: os._exit(EXIT_RETIRED))
         self.calls.give_up(stuck)
+
+    def _call_now(self) -> str:  # not in the loop's thread
+        """The call on whose behalf a task runs that its handler made; Python 3.11 cannot tell."""
+        context_of = getattr(asyncio.current_task(self.loop), "get_context", None)
+        return self.journal.call_in(context_of()) if context_of else ""
 
     def _stop_taking(self) -> None:
         assert self._listening is not None, "serve came first"
