@@ -1,0 +1,88 @@
+"""The short run of the fuzzers, and every case of the corpus. The long one is `scripts/soak fuzz`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.kit.fuzzing import CORPUS, EDGE_TARGETS, PARSERS, Target, edge_targets, fault, files, shrunk
+
+BY_NAME = {target.name: target for target in PARSERS}
+SHORT = settings(
+    max_examples=500,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+
+
+@pytest.fixture(scope="module")
+def edge() -> Iterator[dict[str, Target]]:
+    """The targets that need a running edge."""
+    with edge_targets() as targets:
+        yield targets
+
+
+def cases(names: tuple[str, ...]) -> list[Path]:
+    return [path for name in names for path in files(name)]
+
+
+def named(path: Path) -> str:
+    return f"{path.parent.name}-{path.name}"
+
+
+@pytest.mark.parametrize("path", cases(tuple(BY_NAME)), ids=named)
+def test_what_breaks_parsers_is_read_as_by_others_or_refused(path: Path) -> None:
+    """Every file of the corpus broke something once, here or elsewhere."""
+    BY_NAME[path.parent.name].check(path.read_bytes())
+
+
+@pytest.mark.parametrize("path", cases(EDGE_TARGETS), ids=named)
+def test_what_breaks_proxies_does_not_pass_the_edge(path: Path, edge: dict[str, Target]) -> None:
+    """The same for whole connections, before a real edge."""
+    edge[path.parent.name].check(path.read_bytes())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", PARSERS, ids=lambda target: target.name)
+@SHORT
+@given(rng=st.randoms(use_true_random=False))
+def test_bent_messages_are_read_as_by_others_or_refused(target: Target, rng: random.Random) -> None:
+    """h11, llhttp and the specification agree with every reading; every refusal is explained."""
+    target.check(target.make(rng))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EDGE_TARGETS)
+@SHORT
+@given(rng=st.randoms(use_true_random=False))
+def test_bent_conversations_do_not_pass_the_edge(
+    edge: dict[str, Target], name: str, rng: random.Random
+) -> None:
+    """A replica gets what h11 reads in the client's bytes, a client what h11 reads in the replica's."""
+    edge[name].check(edge[name].make(rng))
+
+
+def test_the_corpus_is_complete() -> None:
+    """Each target has its folder, and what was found has been given a name."""
+    folders = {path.name for path in CORPUS.iterdir() if path.is_dir()}
+    unnamed = list(CORPUS.glob("*/found-*"))
+
+    assert {*BY_NAME, *EDGE_TARGETS} == folders
+    assert [] == unnamed
+
+
+def test_a_finding_is_made_small() -> None:
+    """What is written into the corpus is what is needed to see the fault."""
+
+    def check(data: bytes) -> None:
+        assert b"bad" not in data, "it is bad"
+
+    assert b"bad" == shrunk(check, b"a long case with something bad in its middle, and more")
+    assert "it is bad" in fault(check, b"bad")
+    assert "" == fault(check, b"good")

@@ -1,0 +1,117 @@
+"""The fuzzed parts of Tailrace, the corpus of what once broke them or others, and how a case is made small.
+
+A case is bytes. Its target's check raises when something that must hold does not; the bytes alone
+reproduce it. `tests/fuzz` runs a bounded number of cases, ``scripts/soak fuzz`` as many as time allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from tests.kit import checks, mutants
+from tests.kit.tap import EdgeTap, edge_tap
+
+CORPUS = Path(__file__).parent.parent / "fuzz" / "corpus"
+
+Check = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing that is fuzzed: what makes its cases, and what judges them."""
+
+    name: str
+    make: Callable[[random.Random], bytes]
+    check: Check
+
+    def seeds(self) -> list[bytes]:
+        """The corpus of this target."""
+        return [path.read_bytes() for path in files(self.name)]
+
+    def case(self, rng: random.Random, seeds: list[bytes]) -> bytes:
+        """A case: made anew, or a seed with a few scratches, or one seed behind another."""
+        kind = rng.randrange(6) if seeds else 5
+        if kind == 0:
+            return mutants.scratched(rng, rng.choice(seeds))
+        if kind == 1:
+            return rng.choice(seeds) + self.make(rng)
+        return self.make(rng)
+
+
+PARSERS = (
+    Target("request", mutants.request, checks.check_request),
+    Target("reply", mutants.reply, checks.check_reply),
+    Target("chunked", mutants.bent_chunked, checks.check_chunked),
+    Target("events", mutants.events, checks.check_events),
+)
+EDGE_TARGETS = ("conversation", "answer")
+
+
+@contextlib.contextmanager
+def edge_targets() -> Iterator[dict[str, Target]]:
+    """The targets that need a running edge, by name, on a loop of their own."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        context = edge_tap()
+        tap: EdgeTap = runner.run(context.__aenter__())
+        try:
+            yield {
+                "conversation": Target(
+                    "conversation",
+                    mutants.conversation,
+                    lambda data: runner.run(tap.check_conversation(data)),
+                ),
+                "answer": Target("answer", mutants.reply, lambda data: runner.run(tap.check_answer(data))),
+            }
+        finally:
+            runner.run(context.__aexit__(None, None, None))
+
+
+def files(target: str) -> list[Path]:
+    """The corpus files of a target, named by what they try."""
+    return sorted((CORPUS / target).glob("*"))
+
+
+def keep(target: str, data: bytes) -> Path:
+    """Put a finding into the corpus; give the file a name that says what it tries before it is committed."""
+    path = CORPUS / target / f"found-{zlib.crc32(data):08x}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def fault(check: Check, data: bytes) -> str:
+    """What a check says against these bytes, in one line; empty when it holds."""
+    try:
+        check(data)
+    except Exception as error:  # what a parser must not raise is a finding too
+        return f"{type(error).__name__}: {error}".partition("\n")[0][:300]
+    return ""
+
+
+def shrunk(check: Check, data: bytes, *, limit_s: float = 20.0) -> bytes:
+    """The bytes without what is not needed for the check to fail in the same way (its first words)."""
+    words = fault(check, data)[:24]
+    step, deadline = max(1, len(data) // 2), time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        smaller = data
+        at = 0
+        while at < len(smaller) and time.monotonic() < deadline:
+            candidate = smaller[:at] + smaller[at + step :]
+            if fault(check, candidate)[:24] == words:
+                smaller = candidate
+            else:
+                at += step
+        if smaller == data and step == 1:
+            return data
+        step = max(1, step // 2) if smaller == data else min(step, max(1, len(smaller) // 2))
+        data = smaller
+    return data
