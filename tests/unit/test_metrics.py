@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tailrace.model import FunctionSpec
 from tailrace.names import FunctionName
 from tailrace.provider.contract import Address
 from tests.kit.edge import Handle
+from tests.kit.loops import run
 from tests.kit.metrics import Scrape
 
 FN = "fn.openfaas-fn"
@@ -223,3 +225,30 @@ def test_a_snapshot_stays_as_it_is() -> None:
     assert {"done": 1} == dict(function.numbers.ends)
     assert (1, 1) == (function.numbers.codes[200].count, function.numbers.codes[200].seconds.count)
     assert 0 == function.numbers.first_content.count
+
+
+@pytest.mark.slow
+def test_writing_it_all_out_lets_the_loop_run() -> None:
+    """100 functions, 12,000 samples: 0.1 s of work in a thread, of which no event waits for 20 ms."""
+    table, numbers = Table(), Numbers()
+    for n in range(100):
+        function = Function(FunctionSpec(FunctionName(f"fn-{n}"), "i", "0" * 64), lambda: None)
+        table.add(function)
+        for status in (200, 429, 500):
+            numbers.of(str(function.name)).end(status, "done", 0.3)
+
+    async def latest_s() -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        snapshot = take_snapshot(numbers, table)
+        latest = loop.time() - began
+        work = asyncio.create_task(asyncio.to_thread(render, snapshot, ""))
+        while not work.done():
+            began = loop.time()
+            await asyncio.sleep(0.001)
+            latest = max(latest, loop.time() - began - 0.001)
+        assert len((await work)[0].splitlines()) > 12_000
+        return latest
+
+    # What else runs on this machine may hold the loop up, but not each time.
+    assert min(run(latest_s()) for _ in range(3)) < 0.02
