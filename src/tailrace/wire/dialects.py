@@ -120,13 +120,22 @@ def has_content(dialect: Dialect | None, events: bytes) -> bool:
     return False
 
 
-def failure_frames(dialect: Dialect, code: str, message: str, call_id: str) -> bytes:
+def failure_frames(dialect: Dialect | None, code: str, message: str, call_id: str) -> bytes:
     """The bytes that end a broken stream of this dialect: exactly one error, then what clients wait for.
+
+    Args:
+        dialect: None for a stream that has had nothing of its function yet, only a head that was sent early:
+            then the client is unknown, and each finds its own form of an error in one frame.
 
     Raises:
         ValueError: the dialect cannot tell; cut the connection.
     """
     error = {"code": code, "message": message, "call_id": call_id}
+    if dialect is None:
+        # `error` for the SDKs of OpenAI and Anthropic, `errorText` for the AI SDK, the rest for all others.
+        forms = {"type": "error", "errorText": f"{message} (call {call_id})"}
+        anyones = {**forms, "error": {"type": "api_error", **error}, **error}
+        return b"event: error\ndata: %b\n\nevent: end\ndata: {}\n\n" % _json(anyones)
     if dialect is Dialect.NATIVE:
         return b"event: error\ndata: %b\n\nevent: end\ndata: {}\n\n" % _json(error)
     if dialect is Dialect.OPENAI:
