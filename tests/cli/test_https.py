@@ -41,7 +41,8 @@ def test_a_domain_is_answered_for_over_http2_with_a_password(shell: Shell, tmp_p
     with shell.start(*SERVE, "--domain", "localhost:0", "--auth") as running:
         password = running.wait_for(r"user admin, password (\S+)")[1]
         url = wait_for_url(running)
-        curl = [http2_curl(), "--silent", "--cacert", root_of(tmp_path / "state"), "-o", "/dev/null"]
+        root = str(root_of(tmp_path / "state"))
+        curl = [str(http2_curl()), "--silent", "--cacert", root, "-o", "/dev/null"]
         written = ["-w", "%{http_version} %{response_code}\n"]
         asked: list[tuple[str, list[str]]] = [
             ("/healthz", []),

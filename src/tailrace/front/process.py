@@ -56,6 +56,7 @@ class CaddyProcess:
         self._tell = tell
         self._tail: deque[str] = deque(maxlen=_QUOTED_LINES)
         self._is_ready = asyncio.Event()
+        self._is_closing = False
         self._end = asyncio.create_task(self._live(), name="caddy")
 
     @classmethod
@@ -97,7 +98,8 @@ class CaddyProcess:
         return await asyncio.shield(self._end)
 
     async def aclose(self) -> None:
-        """End it: TERM, then KILL."""
+        """End it: TERM, then KILL. What it says of being interrupted is nobody's concern."""
+        self._is_closing = True
         for number, wait_s in ((signal.SIGTERM, GRACE_S + 1), (signal.SIGKILL, None)):
             if not self._end.done():
                 self._signal(number)
@@ -131,7 +133,7 @@ class CaddyProcess:
             self._tail.append(text)
         elif line.msg == READY:
             self._is_ready.set()
-        elif told := worth_telling(line):
+        elif (told := worth_telling(line)) and not self._is_closing:
             self._tail.append(told)
             self._tell(f"caddy: {told}")
 
