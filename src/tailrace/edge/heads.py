@@ -142,19 +142,22 @@ class Reply:
         self.is_fault = head.status == 500 and b"x-tailrace-fault" in names
         self._prefixes: dict[tuple[bool, bool, bool], bytes] = {}
 
-    def prefix(self, has_body: bool, is_chunked: bool, is_call: bool) -> bytes:
-        """The head a client gets, up to the lines that differ from call to call.
+    def to_client(
+        self, kind: tuple[bool, bool, bool], date: bytes, call_lines: bytes, connection: bytes
+    ) -> bytes:
+        """The head a client gets.
 
         Args:
-            has_body: Whether a body follows the head.
-            is_chunked: Whether that body is sent in chunks.
-            is_call: Whether it is a function's answer, whose call id is the edge's to tell.
+            kind: Whether a body follows, whether it is sent in chunks, and whether it is a function's
+                answer, whose call id is the edge's to tell.
+            date: A Date line, for an answer that has none.
         """
-        kind = has_body, is_chunked, is_call
-        found = self._prefixes.get(kind)
-        if found is None:
-            found = self._prefixes[kind] = self._make(*kind)
-        return found
+        prefix = self._prefixes.get(kind)
+        if prefix is None:
+            prefix = self._prefixes[kind] = self._make(*kind)
+        if self.has_date:
+            date = b""
+        return b"%b%b%b%b\r\n" % (prefix, date, call_lines, connection)
 
     def _make(self, has_body: bool, is_chunked: bool, is_call: bool) -> bytes:
         head = self.head

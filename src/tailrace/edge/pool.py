@@ -48,8 +48,8 @@ class Caller(Protocol):
     def on_upstream_drained(self) -> None: ...
 
 
-class Upstream(asyncio.Protocol):
-    """One connection to a replica. Carries one call at a time."""
+class Upstream:
+    """One connection to a replica, an asyncio protocol. Carries one call at a time."""
 
     __slots__ = (
         "_caller", "_decoder", "_has_head", "_heads", "_interim", "_is_reading_to_end", "_last",
@@ -92,6 +92,8 @@ class Upstream(asyncio.Protocol):
         caller = self._caller
         if caller is None:  # a replica that speaks unasked is broken
             self.transport.abort()
+        elif self._decoder is not None:
+            self._read_chunks(caller, self._decoder, data)
         elif self._has_head:
             self._read_body(caller, data)
         elif (reply := self._last_reply) is not None and not self._heads.held and data.startswith(self._last):
@@ -137,18 +139,20 @@ class Upstream(asyncio.Protocol):
         if rest and self._caller is caller:
             self._read_body(caller, rest)
 
+    def _read_chunks(self, caller: Caller, decoder: ChunkedDecoder, data: bytes) -> None:
+        try:
+            body = decoder.feed(data)
+        except CodingViolated as violated:
+            self._lose(str(violated))
+            return
+        if body:
+            caller.on_reply_body(body, data if decoder.is_whole else None)
+        if decoder.is_done and self._caller is caller:
+            self._end(caller, has_surplus=bool(decoder.surplus))
+
     def _read_body(self, caller: Caller, data: bytes) -> None:
-        decoder = self._decoder
-        if decoder is not None:
-            try:
-                body = decoder.feed(data)
-            except CodingViolated as violated:
-                self._lose(str(violated))
-                return
-            if body:
-                caller.on_reply_body(body, data if decoder.is_whole else None)
-            if decoder.is_done and self._caller is caller:
-                self._end(caller, has_surplus=bool(decoder.surplus))
+        if self._decoder is not None:
+            self._read_chunks(caller, self._decoder, data)
         elif self._is_reading_to_end:
             caller.on_reply_body(data, None)
         else:
@@ -189,6 +193,9 @@ class Upstream(asyncio.Protocol):
         is_fault = self._decoder is not None and self._decoder.extension == FAULT_MARK
         why = "the replica closed the connection" if error is None else str(error)
         caller.on_upstream_lost(why, is_fault=is_fault)
+
+    def eof_received(self) -> None:
+        """The transport closes by itself."""
 
     def pause_writing(self) -> None:
         if self._caller is not None:
@@ -232,21 +239,19 @@ class Pool:
             OSError: the replica does not accept one.
         """
         loop = asyncio.get_running_loop()
+        make = cast("Callable[[], asyncio.Protocol]", lambda: Upstream(address, self._lost))
         for tries_left in range(CONNECT_TRIES, -1, -1):
             try:
                 if address.path:
-                    _, upstream = await loop.create_unix_connection(
-                        lambda: Upstream(address, self._lost), address.path
-                    )
+                    _, made = await loop.create_unix_connection(make, address.path)
                 else:
-                    _, upstream = await loop.create_connection(
-                        lambda: Upstream(address, self._lost), address.host, address.port
-                    )
+                    _, made = await loop.create_connection(make, address.host, address.port)
                 break
             except BlockingIOError:
                 if not tries_left:
                     raise
                 await asyncio.sleep(CONNECT_RETRY_S)
+        upstream = cast("Upstream", made)
         if upstream.transport.is_closing():  # lost before it was ours: `_lost` has run already
             raise ConnectionResetError("the replica closed the connection at once")
         self._open.add(upstream)

@@ -44,9 +44,9 @@ class Stream:
     """
 
     __slots__ = (
-        "_clock", "_dialect", "_first", "_has_ids", "_is_between", "_numbers", "_outbox", "_seen", "_tail",
-        "_transport", "first_content_at", "is_chunked", "is_events", "is_head_sent", "last_at",
-        "last_beat_at", "last_content_at", "sent_bytes",
+        "_clock", "_dialect", "_first", "_has_ids", "_is_between", "_is_flowing", "_numbers", "_outbox",
+        "_seen", "_tail", "_transport", "first_content_at", "is_chunked", "is_events", "is_head_sent",
+        "last_at", "last_beat_at", "last_content_at", "sent_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +74,7 @@ class Stream:
         self.sent_bytes = 0
         self._dialect: Dialect | None = Dialect.PLAIN
         self._has_ids = False
+        self._is_flowing = False
         self._is_between = True  # whether what was sent ends where an event ends
         self._seen = b""  # the first event as far as it came, while the dialect is not known
         self._tail = bytearray()  # an unfinished event, held back until it is whole
@@ -94,37 +95,46 @@ class Stream:
     def send(self, body: bytes, whole: bytes | None) -> None:
         """Forward a piece now, except for the beginning of an event that is not finished."""
         self.last_at = now = self._clock()
+        if self._is_flowing and whole is not None and body.endswith(b"\n\n"):
+            # The common case: a stream in full flow, and whole events in a whole chunk.
+            self.sent_bytes += len(body)
+            self._count(body, now)
+            self._outbox.put(self._transport, whole)
+            return
+        if self._dialect is None:
+            body, whole = self._detect(body, whole)
+        elif self._dialect in TELLING:
+            body, whole = self._hold_back(body, whole)
         if self.is_events:
-            if self._dialect is None:
-                body, whole = self._detect(body, whole)
-            elif self._dialect in TELLING and (self._tail or not body.endswith(b"\n\n")):
-                body, whole = self._hold_back(body)
             if body:
                 self._look_at(body, now)
-        elif self._dialect is Dialect.NDJSON and (self._tail or not body.endswith(b"\n")):
-            body, whole = self._hold_back(body)
-        if self.first_content_at == math.inf and not self.is_events:
+        elif self.first_content_at == math.inf:
             self.first_content_at = now
         self._write(body, whole)
+        self._is_flowing = (
+            self.is_events and self.is_chunked and self._dialect is not None and not self._tail
+            and self._is_between and self.first_content_at != math.inf
+        )  # fmt: skip
 
     def _look_at(self, body: bytes, now: float) -> None:
-        """Count the events in what is about to be sent, and remember how it ends."""
+        """Remember how what is about to be sent ends, and count its events."""
         self._is_between = body.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
-        if not self._has_ids and (b"\nid:" in body or body.startswith(b"id:")):
-            self._has_ids = True
-        events = body.count(b"\n\n") or body.count(b"\n\r\n") or body.count(b"\r\r")
-        if not events or (self.first_content_at == math.inf and not has_content(self._dialect, body)):
-            return
+        if self.first_content_at != math.inf:
+            self._count(body, now)
+        elif has_content(self._dialect, body):
+            self.first_content_at = now
+            self._count(body, now)
+
+    def _count(self, body: bytes, now: float) -> None:
         numbers = self._numbers
-        if self._dialect is Dialect.NATIVE and b"event: end\n" in body:
-            events -= 1
+        events = body.count(b"\n\n") or body.count(b"\n\r\n") or body.count(b"\r\r")
         if numbers is not None and events:
             numbers.events += events
             if self.last_content_at != math.inf:
                 numbers.event_gap.observe(now - self.last_content_at)
-        if self.first_content_at == math.inf:
-            self.first_content_at = now
         self.last_content_at = now
+        if b"id:" in body and (b"\nid:" in body or body.startswith(b"id:")):
+            self._has_ids = True
 
     def _write(self, body: bytes, whole: bytes | None) -> None:
         self.sent_bytes += len(body)
@@ -152,8 +162,11 @@ class Stream:
         self._tail = bytearray(body[len(body) - unfinished :])
         return body[: len(body) - unfinished], None
 
-    def _hold_back(self, body: bytes) -> tuple[bytes, bytes | None]:
+    def _hold_back(self, body: bytes, whole: bytes | None) -> tuple[bytes, bytes | None]:
+        """What of body may be sent: all up to the end of its last whole event."""
         tail = self._tail
+        if not tail and body.endswith(b"\n" if self._dialect is Dialect.NDJSON else b"\n\n"):
+            return body, whole
         overlap = bytes(tail[-3:])  # an event's end may be cut anywhere
         complete = whole_events(self._dialect, overlap + body) - len(overlap)
         if complete <= 0:
@@ -194,6 +207,12 @@ class Stream:
         if self._tail or not self.is_head_sent:
             tail, self._tail = bytes(self._tail), bytearray()
             self._write(tail, None)
+        if (
+            self._dialect is Dialect.NATIVE
+            and self._numbers is not None
+            and self.first_content_at != math.inf
+        ):
+            self._numbers.events -= 1  # the event that says that this was all
         if self.is_chunked:
             self._outbox.put(self._transport, b"0\r\n\r\n")
 

@@ -97,6 +97,10 @@ class Tunnel:
     def close_idle(self) -> None:
         """A tunnel is never idle in the sense of a connection that waits for its next request."""
 
+    def take_no_more(self) -> bool:
+        """A tunnel has no next request; it is waited for as a call is."""
+        return False
+
     def held_bytes(self) -> int:
         """Bytes that wait for either side to read them."""
         return self.transport.get_write_buffer_size() + self._upstream.get_write_buffer_size()
