@@ -24,14 +24,11 @@ from tailrace.errors import NotAllowed
 from tailrace.functions.logs import LogStore
 from tailrace.functions.loop import Reconciler
 from tailrace.functions.table import Table
-from tailrace.ports import bind_tcp, listening_socket
+from tailrace.ports import LOOPBACK_HOSTS, bind_tcp, listening_socket
 from tailrace.provider.contract import Address
 from tailrace.provider.process.provider import ProcessProvider
 from tailrace.settings import Settings
 from tailrace.state import open_state
-
-# The names the control plane answers to without auth; a gateway on another one could not be deployed to.
-OPEN_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +172,7 @@ def check_exposure(settings: Settings, host: str) -> None:
     Raises:
         NotAllowed: the host is not loopback and auth is off.
     """
-    if not settings.auth and host not in OPEN_HOSTS:
+    if not settings.auth and host not in LOOPBACK_HOSTS:
         raise NotAllowed(
             f"listening on {host} without auth could let anybody deploy code here",
             hint="Add --auth, or listen on 127.0.0.1, localhost or ::1.",

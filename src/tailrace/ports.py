@@ -17,6 +17,8 @@ from tailrace.errors import AddressTaken, InvalidRequest
 
 # A burst of connections waits here while the loop is busy; the kernel caps it at net.core.somaxconn.
 BACKLOG = 2048
+# The addresses that only this machine reaches, as they are given as a host.
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 # The first descriptor of a service manager that hands sockets in. Source: sd_listen_fds(3).
 _FIRST_HANDED = 3
 # How the socket is named where several are handed in; the second is what systemd calls tailrace.socket's.

@@ -12,13 +12,11 @@ from pathlib import Path
 from tailrace.errors import AddressTaken, InvalidRequest, NotAllowed
 from tailrace.front.config import Domain, Plan
 from tailrace.front.process import CaddyProcess, Tell, find_caddy
-from tailrace.ports import bind_tcp
+from tailrace.ports import LOOPBACK_HOSTS, bind_tcp
 from tailrace.settings import Settings
 
 HTTPS_PORT = 443
 HTTP_PORT = 80
-# The gateway's addresses that only this machine reaches, so that nobody goes past Caddy.
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CERTIFICATE_S = 5.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -40,7 +38,7 @@ def check_domain(settings: Settings) -> None:
             f"answering for {settings.domain} without auth could let anybody deploy code here",
             hint="Add --auth.",
         )
-    if settings.host not in LOOPBACK:
+    if settings.host not in LOOPBACK_HOSTS:
         raise NotAllowed(
             f"with --domain the gateway itself listens on loopback, not on {settings.host}",
             hint="Leave --host out: Caddy listens on every address.",
