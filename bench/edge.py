@@ -1,14 +1,21 @@
-"""The edge alone in a process, in front of one upstream: what a benchmark weighs."""
+"""The edge alone in a process, in front of one upstream, with everything on: what a benchmark weighs.
+
+``python -m bench.edge SOCKET LOG``: prints its port, and ends when stdin does. Each call is counted, and
+written to the file LOG, as a gateway does it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 
 import uvloop
 
+from tailrace.edge.calllog import CallLog
 from tailrace.edge.listener import listen
+from tailrace.edge.numbers import Numbers
 from tailrace.edge.plane import Edge
 from tailrace.functions.table import Function, Replica, Table
 from tailrace.model import FunctionSpec
@@ -22,8 +29,8 @@ class Handle:
 
     id, pid, import_s = "bench-1", 0, 0.0
 
-    def __init__(self, path: str) -> None:
-        self.address = Address(path=path)
+    def __init__(self, address: Address) -> None:
+        self.address = address
 
     async def wait_retiring(self) -> str:
         return ""
@@ -36,7 +43,8 @@ class Handle:
         return Exit(0)
 
 
-async def main(upstream: str) -> None:
+def table_of(upstream: Address) -> Table:
+    """A table with one function ``fn`` and its one replica, ready."""
     table = Table()
     function = Function(FunctionSpec(FunctionName("fn"), "image", "0" * 64), lambda: None)
     table.add(function)
@@ -44,13 +52,22 @@ async def main(upstream: str) -> None:
     replica.handle, replica.state = Handle(upstream), "ready"
     function.replicas[replica.id] = replica
     function.route()
-    edge = Edge(table, load(env={}), Address(path=upstream))
-    sock = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    return table
+
+
+async def main(path: str, log_path: str) -> None:
+    upstream = Address(path=path)
+    settings, numbers, loop = load(env={}), Numbers(), asyncio.get_running_loop()
+    lines = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    log = CallLog(settings.log_format, lambda data: os.write(lines, data) == len(data), numbers, loop)
+    edge = Edge(table_of(upstream), settings, upstream, numbers=numbers, log=log)
+    sock = socket.create_server(("127.0.0.1", 0), backlog=8192)
     await listen(edge, sock)
     print(sock.getsockname()[1], flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await loop.run_in_executor(None, sys.stdin.read)
     await edge.aclose()
+    log.close()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1]))
+    uvloop.run(main(*sys.argv[1:]))

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 DECISION = ROOT / "docs" / "decisions" / "0002-dependencies.md"
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+BENCH_LOCK = "bench/requirements.lock"
 
 
 def _declared() -> dict[str, list[Requirement]]:
@@ -40,10 +41,11 @@ def _of_requirements_file(path: Path) -> list[Requirement]:
 
 
 def _everything() -> set[str]:
-    """What pyproject, the runtime and the model's installer ask for."""
-    shipped = [*(ROOT / "src").glob("tailrace_runtime/*.txt"), *(ROOT / "src").rglob("*.lock")]
+    """What pyproject, the runtime, the model's installer and the benchmarks ask for."""
+    files = [*(ROOT / "src").glob("tailrace_runtime/*.txt"), *(ROOT / "src").rglob("*.lock")]
+    files.append(ROOT / "bench" / "requirements.in")
     declared = [requirement for group in _declared().values() for requirement in group]
-    return _names([*declared, *(r for path in shipped for r in _of_requirements_file(path))])
+    return _names([*declared, *(r for path in files for r in _of_requirements_file(path))])
 
 
 def _names(requirements: list[Requirement]) -> set[str]:
@@ -60,7 +62,7 @@ def _documented() -> set[str]:
 
 
 def test_every_dependency_has_its_line_in_the_decisions() -> None:
-    """A package that pyproject, the runtime or the model's installer asks for has its reason."""
+    """A package that pyproject, the runtime, the model's installer or a benchmark asks for has its reason."""
     missing = _everything() - _documented()
 
     assert missing == set()
@@ -73,7 +75,7 @@ def test_the_decisions_name_no_package_that_is_gone() -> None:
     assert stale == set()
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, BENCH_LOCK])
 def test_locks_hold_hashes_and_no_addresses(lock: str) -> None:
     """Every locked package has a hash, and whoever installs decides from which index."""
     text = (ROOT / lock).read_text()
@@ -111,6 +113,16 @@ def test_the_locks_agree_with_each_other() -> None:
     run, dev = (_pins(lock) for lock in LOCKS)
 
     assert run == {name: dev.get(name) for name in run}
+
+
+def test_benchmarks_compare_with_the_packages_that_tailrace_runs_with() -> None:
+    """Flask, gevent and uvloop have one version on both sides of a comparison; if not: scripts/lock."""
+    bench, dev = _pins(BENCH_LOCK), _pins("requirements-dev.lock")
+
+    assert {name: bench[name] for name in bench.keys() & dev.keys()} == {
+        name: dev[name] for name in bench.keys() & dev.keys()
+    }
+    assert {"flask", "gevent", "uvloop"} <= bench.keys() & dev.keys()
 
 
 def test_the_build_backend_is_the_locked_one() -> None:
