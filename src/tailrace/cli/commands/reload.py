@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from tailrace.cli import settingflags as flags
-from tailrace.cli.result import FAILED, Result, finish
-from tailrace.errors import GatewayUnreachable, NotAllowed
+from tailrace.cli.result import Result, finish
+from tailrace.errors import GatewayUnreachable, InvalidRequest, NotAllowed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,9 @@ def command(**options: object) -> None:
     from tailrace.settings import load
 
     report = reload(load(flags.given(options)).state_dir)
-    finish(Result(report.text, exit_code=0 if report.is_done else FAILED))
+    if not report.is_done:
+        raise InvalidRequest(report.text)
+    finish(Result(report.text))
 
 
 def reload(state_dir: Path) -> Report:
