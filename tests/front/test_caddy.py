@@ -228,6 +228,35 @@ def test_an_answer_may_begin_before_the_request_ends(tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_websocket_passes_caddy(tmp_path: Path) -> None:
+    """Both directions, byte by byte, after the function's 101."""
+
+    async def main() -> None:
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            writer.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            )
+            while data := await reader.read(100):
+                writer.write(data.upper())
+
+        async with front_before(echo, tmp_path) as front:
+            reader, writer = await front.connect()
+            upgrade = b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            writer.write(b"GET /function/fn HTTP/1.1\r\nHost: localhost" + upgrade + key)
+            async with asyncio.timeout(10):
+                head = await reader.readuntil(b"\r\n\r\n")
+                for piece in (b"one", b"two"):
+                    writer.write(piece)
+                    assert piece.upper() == await reader.readexactly(3)
+            writer.close()
+
+        assert head.startswith(b"HTTP/1.1 101 ")
+
+    run(main())
+
+
 def test_the_function_sees_the_real_client_and_nothing_forged(tmp_path: Path) -> None:
     """X-Forwarded-* are Caddy's own words, Host is the client's, and no Accept-Encoding was added."""
 
