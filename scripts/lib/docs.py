@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from tailrace.cli.main import app
+from tailrace.control.metrics.catalogue import OPENFAAS, OURS, Family
 from tailrace.options import OPTIONS
 from tailrace.settings import ROWS, Row
 
@@ -100,10 +101,38 @@ def _shown(argument: Any) -> str:
     return f"{_name(argument)}{many}" if argument.required else f"[{_name(argument)}]{many}"
 
 
+def openfaas_metrics_block() -> Iterator[str]:
+    """The metrics that OpenFaaS names."""
+    yield from _metrics(OPENFAAS)
+
+
+def metrics_block() -> Iterator[str]:
+    """Our own metrics."""
+    yield from _metrics(OURS)
+
+
+def _metrics(families: tuple[Family, ...]) -> Iterator[str]:
+    yield "| name | type | labels | meaning |\n|---|---|---|---|\n"
+    for family in families:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        yield f"| `{family.name}` | {family.kind} | {labels or 'none'} | {family.sentence} |\n"
+
+
+def buckets_block() -> Iterator[str]:
+    """The upper bounds of the histograms."""
+    yield "| name | upper bounds of the buckets |\n|---|---|\n"
+    for family in (*OPENFAAS, *OURS):
+        if family.bounds:
+            yield f"| `{family.name}` | {', '.join(f'{bound:g}' for bound in family.bounds)} |\n"
+
+
 BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     "settings": settings_block,
     "annotations": annotations_block,
     "commands": commands_block,
+    "openfaas_metrics": openfaas_metrics_block,
+    "metrics": metrics_block,
+    "buckets": buckets_block,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -12,6 +13,8 @@ import typer
 from scripts.lib.docs import BLOCKS, REFERENCE, commands_with, pages, renewed
 from tailrace.cli.main import app
 from tailrace.control.app import ROUTES
+from tailrace.edge import ends
+from tailrace.edge.clocks import ClockName
 from tailrace.errors import TailraceError
 from tailrace.settings import ROWS, Row
 
@@ -84,6 +87,17 @@ def test_every_route_has_its_paragraph() -> None:
     assert documented == {
         f"{method} {route.path}" for route in ROUTES for method in (route.methods or ()) if method != "HEAD"
     }
+
+
+def test_every_end_reason_has_its_row() -> None:
+    """The reasons that calls end with, and no others."""
+    clocks = {ends.TIMEOUT + name for name in get_args(ClockName)}
+    source = Path(ends.__file__).read_text()
+    named = set(re.findall(r'^[A-Z_]+ = "(\w+)"$', source, re.MULTILINE)) - {ends.TIMEOUT}
+    section = (REFERENCE / "logs.md").read_text().partition("## End reasons")[2]
+
+    # `stop` comes with runs that can be stopped.
+    assert named | clocks | {"stop"} == set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 
 
 def test_the_architecture_names_what_exists() -> None:

@@ -132,8 +132,8 @@ class Numbers:
     Attributes:
         functions: By ``name.namespace``.
         connections_open: Clients connected now.
-        connections_refused: Connections closed at once because there were too many.
-        requests_refused: Requests answered without a function: malformed, too large, too slow.
+        connections_refused: Connections answered 503 because there were too many.
+        requests_refused: Requests refused before their target was looked at.
         buffered_bytes: Bytes held for clients and replicas now, beside the sockets' own buffers.
         log_lines_dropped: Call log lines that found the buffer full.
     """

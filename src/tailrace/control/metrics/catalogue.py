@@ -199,12 +199,12 @@ OURS: tuple[Family, ...] = (
     ),
     Family(
         "tailrace_connections_refused_total", "counter", (),
-        "Connections that were closed at once because there were too many.",
+        "Connections that were answered 503 because there were too many (`connection_limit`).",
         _of_gateway(lambda s: s.connections_refused),
     ),
     Family(
         "tailrace_requests_refused_total", "counter", (),
-        "Requests that reached no function: malformed, too large, too slow.",
+        "Requests that were refused before their target was looked at: malformed, too large, too slow.",
         _of_gateway(lambda s: s.requests_refused),
     ),
     Family(
