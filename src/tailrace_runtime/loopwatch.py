@@ -7,7 +7,7 @@ computes in it stops them all, and nothing in it can say so::
     the watcher's thread  sleeps until a beat is LATE_S overdue; when it is, tells once where the loop's
                           thread is, and once more when it went on
 
-What it costs: 4 timers and 1 waking of the watcher a second, 0.01 % of a core (measured). A watcher that
+What it costs: 4 timers and 1 waking of the watcher a second, 0.03 % of a core (measured). A watcher that
 overslept itself was stopped with its process or starved, and that is nobody's code; unless the process
 computed meanwhile: then a C call held the interpreter, which can be told only after it.
 """

@@ -230,8 +230,8 @@ def serve_sync(
     watch = LoopWatch(
         journal, entries=frozenset((Handler._serve.__code__,)), call_now=lambda: "", advice=_ADVICE
     )
-    timer = server.loop.timer(BEAT_S, ref=False)
-    watch.start(lambda _, beat: timer.start(beat))
+    timer = server.loop.timer(BEAT_S, BEAT_S, ref=False)
+    watch.start(lambda _, beat: None if timer.active else timer.start(beat))  # it repeats by itself
     try:
         on_ready()
         server.wait_left()

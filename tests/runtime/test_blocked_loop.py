@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -217,6 +218,23 @@ def test_an_idle_replica_leaves_at_once(replica: Replica) -> None:
     asked_at = time.monotonic()
     assert 0 == replica.wait_exit()
     assert time.monotonic() - asked_at < 1
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="counts as Linux tells it")
+def test_watching_costs_an_idle_replica_few_wakings(replica: Replica) -> None:
+    """4 of the loop and 1 of the watcher a second; 20 is far from what a timer gone wrong does."""
+    assert replica.ask("POST", "/none").is_whole
+    before = wakings(replica.process.pid)
+
+    time.sleep(1)
+
+    assert wakings(replica.process.pid) - before < 20
+
+
+def wakings(pid: int) -> int:
+    """How often the threads of a process gave up the processor so far."""
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    return sum(int(count) for text in texts for count in re.findall(r"ctxt_switches:\s+(\d+)", text))
 
 
 def test_a_handler_can_fork(replica: Replica) -> None:
