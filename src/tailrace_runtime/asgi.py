@@ -35,6 +35,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[object]]
 VERSIONS = {"version": "3.0", "spec_version": "2.5"}
 # An app that was told that its client left may clean up this long before it is cancelled.
 TOLD_S = 1.0
+# An app that was told and asks again, against all sense in a loop, must not keep the others waiting.
+ASKS_AGAIN_S = 0.05
 # Bytes of one WebSocket message; the variable changes it.
 MESSAGE_LIMIT_BYTES = 1024 * 1024
 MESSAGE_LIMIT_VARIABLE = "TAILRACE_WEBSOCKET_MAX_BYTES"
@@ -187,6 +189,7 @@ class _HttpCall:
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._is_closed = asyncio.Event()
         self._listeners = 0
+        self._was_told = False
         self._error: BaseException | None = None
 
     async def serve(self, app: App, scope: Scope) -> None:
@@ -229,12 +232,14 @@ class _HttpCall:
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
+        if self._was_told:
+            await asyncio.sleep(ASKS_AGAIN_S)
         self._listeners += 1
         try:
-            await asyncio.sleep(0)  # an app that asks again and again must not hold up the loop
             await self._is_closed.wait()
         finally:
             self._listeners -= 1
+        self._was_told = True
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-from tailrace_runtime.asgi import VERSIONS, App, Message, misplaced
+from tailrace_runtime.asgi import ASKS_AGAIN_S, VERSIONS, App, Message, misplaced
 from tailrace_runtime.journal import Journal
 from tailrace_runtime.load import LoadFailed
 
@@ -31,6 +31,7 @@ class Lifespan:
         self._app = app
         self._journal = journal
         self._has_begun = False
+        self._was_told = False
         self._is_known = False
         self._is_stopping = asyncio.Event()
         self._answered = asyncio.Event()
@@ -76,7 +77,9 @@ class Lifespan:
             self._has_begun = True
             return {"type": "lifespan.startup"}
         await self._is_stopping.wait()
-        await asyncio.sleep(0)  # an app that asks again and again must not hold up the loop
+        if self._was_told:
+            await asyncio.sleep(ASKS_AGAIN_S)
+        self._was_told = True
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:

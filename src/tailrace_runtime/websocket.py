@@ -27,6 +27,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import SEND_EOF, Protocol, Side, State
 
 from tailrace_runtime.asgi import (
+    ASKS_AGAIN_S,
     App,
     ClientLeft,
     Message,
@@ -174,8 +175,8 @@ class WebSocket:
     async def _wait_message(self) -> None:
         self._listeners += 1
         try:
-            if self._goodbye is not None:
-                await asyncio.sleep(0)  # an app that asks again and again must not hold up the loop
+            if self._was_told:
+                await asyncio.sleep(ASKS_AGAIN_S)
             while not self._unread and self._goodbye is None:
                 self._arrived.clear()
                 await self._arrived.wait()
