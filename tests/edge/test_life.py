@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -164,6 +165,24 @@ def test_a_heartbeat_has_the_form_that_clients_survive(head: bytes, ping: bytes)
     run(main())
 
 
+@pytest.mark.parametrize("cut", range(1, 13))
+def test_a_heartbeat_finds_its_place_however_the_stream_was_cut(cut: int) -> None:
+    """A function that writes SSE itself may write its lines one by one; its ids are still seen."""
+
+    async def main() -> None:
+        event = b"id: 7\ndata: {}\n\n"
+        script = saying(
+            stream_head() + chunk(b"data: {}\n\n"), 0.02, chunk(event[:cut]), 0.02, chunk(event[cut:]), 0.15,
+            chunk(b"data: z\n\n") + b"0\r\n\r\n",
+        )  # fmt: skip
+        async with edge_before(script, annotations={"com.tailrace.stream.heartbeat": "100ms"}) as under_test:
+            body = body_of(await under_test.ask(GET))
+
+            assert body == b"data: {}\n\n" + event + b": ping\ndata: z\n\n"
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("extra", "kind", "first"),
     [
@@ -174,7 +193,9 @@ def test_a_heartbeat_has_the_form_that_clients_survive(head: bytes, ping: bytes)
         (b"Content-Encoding: gzip\r\n", b"text/event-stream", b"\x1f\x8b"),
     ],
 )
-def test_nothing_of_ours_stands_where_it_would_break_the_body(extra: bytes, kind: bytes, first: bytes) -> None:
+def test_nothing_of_ours_stands_where_it_would_break_the_body(
+    extra: bytes, kind: bytes, first: bytes
+) -> None:
     """Inside an event, in a body that is no event stream, between compressed bytes: no heartbeat."""
 
     async def main() -> None:
@@ -345,22 +366,20 @@ def test_status_events_tell_a_waiting_caller_what_it_waits_for() -> None:
     run(main())
 
 
-def test_a_request_that_stops_coming_is_408() -> None:
+@pytest.mark.parametrize("setting", ["stall_timeout_s", "read_timeout_s"])
+def test_a_request_that_stops_coming_is_408(setting: str) -> None:
     """By progress always, by `read_timeout` in all; the replica's place is given back."""
 
     async def main() -> None:
-        for annotations, flags, what in (
-            ({}, {"stall_timeout_s": 0.2}, b"stall_timeout_s"),
-            ({}, {"read_timeout_s": 0.2}, b"read_timeout"),
-        ):
-            async with edge_before(saying(), annotations=annotations, **flags) as under_test:
-                answer = await under_test.ask(
-                    b"POST /function/fn HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"
-                )
+        flags: dict[str, Any] = {setting: 0.2}
+        async with edge_before(saying(), **flags) as under_test:
+            answer = await under_test.ask(
+                b"POST /function/fn HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"
+            )
 
-                assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-                assert what in answer
-                assert under_test.function.ready[0].in_flight == 0
+            assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+            assert setting.removesuffix("_s").encode() in answer
+            assert under_test.function.ready[0].in_flight == 0
 
     run(main())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 
 from tailrace.edge.numbers import FunctionNumbers
@@ -29,6 +30,8 @@ from tailrace.wire.heads import ResponseHead
 # A first event longer than this does not tell its dialect; an unfinished event longer than this is sent
 # on, and the stream can then only be cut.
 UNFINISHED_LIMIT = 64 * 1024
+_ID = re.compile(rb"(?:^|[\r\n])id:")
+_CUT_ID = re.compile(rb"[\r\n]id:")
 
 
 class Stream:
@@ -44,9 +47,9 @@ class Stream:
     """
 
     __slots__ = (
-        "_clock", "_dialect", "_first", "_has_ids", "_is_between", "_is_flowing", "_numbers", "_outbox",
-        "_seen", "_tail", "_transport", "first_content_at", "is_chunked", "is_events", "is_head_sent",
-        "last_at", "last_beat_at", "last_content_at", "sent_bytes",
+        "_clock", "_dialect", "_ending", "_first", "_has_ids", "_is_between", "_is_flowing", "_numbers",
+        "_outbox", "_seen", "_tail", "_transport", "first_content_at", "is_chunked", "is_events",
+        "is_head_sent", "last_at", "last_beat_at", "last_content_at", "sent_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +78,7 @@ class Stream:
         self._dialect: Dialect | None = Dialect.PLAIN
         self._has_ids = False
         self._is_flowing = False
+        self._ending = b""  # the last bytes that were sent
         self._is_between = True  # whether what was sent ends where an event ends
         self._seen = b""  # the first event as far as it came, while the dialect is not known
         self._tail = bytearray()  # an unfinished event, held back until it is whole
@@ -118,7 +122,10 @@ class Stream:
 
     def _look_at(self, body: bytes, now: float) -> None:
         """Remember how what is about to be sent ends, and count its events."""
-        self._is_between = body.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
+        before, self._ending = self._ending, (self._ending + body[-4:])[-4:]
+        self._is_between = self._ending.endswith((b"\n\n", b"\n\r\n", b"\r\r"))
+        if before and _CUT_ID.search(before + body[:3]):
+            self._has_ids = True  # the line was cut in two
         if self.first_content_at != math.inf:
             self._count(body, now)
         elif has_content(self._dialect, body):
@@ -133,7 +140,7 @@ class Stream:
             if self.last_content_at != math.inf:
                 numbers.event_gap.observe(now - self.last_content_at)
         self.last_content_at = now
-        if b"id:" in body and (b"\nid:" in body or body.startswith(b"id:")):
+        if b"id:" in body and _ID.search(body):
             self._has_ids = True
 
     def _write(self, body: bytes, whole: bytes | None) -> None:
@@ -219,9 +226,7 @@ class Stream:
     def fail(self, code: str, message: str, call_id: str) -> bool:
         """Tell the failure in the stream's dialect, dropping an unfinished event; False: it must be cut."""
         dialect = self._dialect
-        if dialect is None and self.last_at == math.inf:
-            dialect = Dialect.NATIVE  # all it has had are frames of ours
-        if dialect not in TELLING or dialect is None:
+        if dialect not in TELLING and not (dialect is None and self.last_at == math.inf):
             return False
         self._write(failure_frames(dialect, code, message, call_id), None)
         if self.is_chunked:
