@@ -251,16 +251,18 @@ class Edge:
     async def _wait_first_requests(self, timeout_s: float) -> None:
         """Close who is idle; who has connected and not asked yet would be refused without a reason."""
         until = self.loop.time() + timeout_s
-        coming = [client for client in list(self.clients) if client.take_no_more()]
-        while coming and self.loop.time() < until:
-            await asyncio.sleep(_ASK_S)
-            coming = [client for client in coming if client in self.clients and client.take_no_more()]
+        while True:
+            await asyncio.sleep(_ASK_S)  # some were being accepted just now
+            coming = [client for client in list(self.clients) if client.take_no_more()]
+            if not coming or self.loop.time() >= until:
+                break
         for client in coming:
             client.close_idle()
 
     async def _wait_calls(self, until: float) -> None:
-        self._none_open.clear()
-        if self.open_calls:
+        # Between the last call's end and here a client may have begun another one.
+        while self.open_calls and self.loop.time() < until:
+            self._none_open.clear()
             try:
                 async with asyncio.timeout_at(until):
                     await self._none_open.wait()
