@@ -123,6 +123,7 @@ async def open_gateway(
         )
         control = state.sockets / "control.sock"
         await stack.enter_async_context(serving(build_app(parts, auth), control))
+        stack.callback(metrics.stop)
 
         stack.callback(reconciler.release_waiters)
         call_log = CallLog(settings.log_format, calls, numbers, asyncio.get_running_loop())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -50,15 +50,21 @@ def _render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
     return render(snapshot, accept)
 
 
+def _do_nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """Where the metrics are; ``url`` is empty when they are off.
 
-    ``moved_because`` says why it is another port than the one that was asked for.
+    ``moved_because`` says why it is another port than the one that was asked for; ``stop`` takes them away
+    before the context is left.
     """
 
     url: str = ""
     moved_because: str = ""
+    stop: Callable[[], None] = _do_nothing
 
 
 @contextlib.asynccontextmanager
@@ -79,8 +85,8 @@ async def serving_metrics(
     sock, moved_because = _bind(port, may_move=may_move)
     url = f"http://{HOST}:{sock.getsockname()[1]}/metrics"
     # Prometheus asks every 15 s to 60 s, most often, and keeps its connection.
-    async with serving_on(build_metrics_app(numbers, table), sock, keep_alive_s=90):
-        yield Metrics(url, moved_because)
+    async with serving_on(build_metrics_app(numbers, table), sock, keep_alive_s=90) as stop:
+        yield Metrics(url, moved_because, stop)
 
 
 def _bind(port: int, *, may_move: bool) -> tuple[socket.socket, str]:
