@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tailrace.cli.logview import LogView
+    from tailrace.cli.outlet import Outlet
     from tailrace.cli.reloading import Reloads
     from tailrace.cli.signals import Wishes
     from tailrace.functions.logs import LogStore
@@ -64,6 +65,14 @@ async def run(settings: Settings, wishes: Wishes, load: Callable[[], Settings]) 
     Args:
         load: Reads the settings again, for a reload.
     """
+    from tailrace.cli.outlet import open_outlet
+
+    async with open_outlet(sys.stdout.fileno()) as out:
+        await _run(settings, wishes, load, out)
+
+
+async def _run(settings: Settings, wishes: Wishes, load: Callable[[], Settings], out: Outlet) -> None:
+    from tailrace.cli.calllines import as_they_are
     from tailrace.cli.logview import LogView
     from tailrace.cli.reloading import Reloads
     from tailrace.cli.settingsview import describe
@@ -75,32 +84,37 @@ async def run(settings: Settings, wishes: Wishes, load: Callable[[], Settings]) 
         view.say("tailrace", text)
 
     check_domain(settings)
-    view = LogView(sys.stdout, paint_for(sys.stdout, os.environ))
+    view = LogView(out, paint_for(sys.stdout, os.environ))
     tell(describe(settings))
-    async with open_gateway(settings, persistent=True) as gateway:
+    async with open_gateway(settings, persistent=True, calls=as_they_are(view, out)) as gateway:
         if gateway.new_password:
             tell(f"user admin, password {gateway.new_password} (shown only now)")
         async with in_front(settings, gateway.url, tell) as url:
-            tell(f"listening on {url}")
             reloads = Reloads(settings, load=load, apply=gateway.reload, tell=tell)
-            await _until_drained(gateway, view, wishes, reloads)
+            with reloads.announced():
+                wishes.can_drain = True
+                if gateway.metrics.url:
+                    tell(f"metrics at {gateway.metrics.url}")
+                tell(f"listening on {url}")
+                await _until_drained(gateway, view, out, wishes, reloads)
 
 
-async def _until_drained(gateway: Gateway, view: LogView, wishes: Wishes, reloads: Reloads) -> None:
+async def _until_drained(
+    gateway: Gateway, view: LogView, out: Outlet, wishes: Wishes, reloads: Reloads
+) -> None:
     """Show the log and reload when asked, until no call is left after the wish to drain."""
     import asyncio
 
-    with reloads.announced():
-        async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(_show_logs(gateway.logs, view)),
-                group.create_task(_reload(wishes, reloads)),
-            ]
-            wishes.can_drain = True
-            await wishes.drain.wait()
-            await _drain(gateway, view)
-            for task in beside:
-                task.cancel()
+    async with asyncio.TaskGroup() as group:
+        beside = [
+            group.create_task(_show_logs(gateway.logs, view, out)),
+            group.create_task(out.wait_lost()),
+            group.create_task(_reload(wishes, reloads)),
+        ]
+        await wishes.drain.wait()
+        await _drain(gateway, view)
+        for task in beside:
+            task.cancel()
 
 
 async def _drain(gateway: Gateway, view: LogView) -> None:
@@ -114,12 +128,13 @@ async def _drain(gateway: Gateway, view: LogView) -> None:
     view.say("tailrace", "stopping")
 
 
-async def _show_logs(logs: LogStore, view: LogView) -> None:
+async def _show_logs(logs: LogStore, view: LogView, out: Outlet) -> None:
     from tailrace.cli.logview import piece_of
 
     with logs.follow() as lines:
         async for line in lines:
             view.show(piece_of(line))
+            await out.wait_room()
 
 
 async def _reload(wishes: Wishes, reloads: Reloads) -> None:
