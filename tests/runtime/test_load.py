@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tailrace_runtime.load import import_hint, is_async_handle
+from tailrace_runtime.load import import_hint, is_asgi_app, is_async_handle
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,40 @@ class _Callable:
 def test_what_is_async_is_known_by_its_call(handle: Callable[..., object], expected: bool) -> None:
     """Functions, partials and objects with an async call count; plain ones do not."""
     assert expected == is_async_handle(handle)
+
+
+async def _app(scope: object, receive: object, send: object) -> None: ...
+
+
+async def _optional(scope: object, receive: object, send: object, more: object = None) -> None: ...
+
+
+def _plain_app(scope: object, receive: object, send: object) -> None: ...
+
+
+class _App:
+    async def __call__(self, scope: object, receive: object, send: object) -> None: ...
+
+    async def method(self, scope: object, receive: object, send: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (_app, True),
+        (_optional, True),
+        (_App(), True),
+        (_App().method, True),
+        (functools.partial(_app), True),
+        (_App, False),  # a class is not called with three of them
+        (_plain_app, False),
+        (_coroutine, False),
+        (_generator, False),
+        (_Callable(), False),
+        (print, False),
+        (None, False),
+    ],
+)
+def test_an_asgi_app_is_known_by_its_call(value: object, expected: bool) -> None:
+    """A coroutine of exactly scope, receive and send."""
+    assert expected == is_asgi_app(value)

@@ -28,6 +28,12 @@ from tailrace_runtime.scan import scan_manner
         ("x = 1", "unknown"),
         ("def handle(:", "sync"),
         ("", "unknown"),
+        ("async def app(scope, receive, send): ...", "async"),
+        ("app = FastAPI()", "async"),
+        ("from web import app", "async"),
+        ("app = FastAPI()\ndef handle(req): ...", "sync"),
+        ("app = FastAPI()\nfrom web import *", "unknown"),
+        ("def apply(): ...\nx = app", "unknown"),
     ],
 )
 def test_the_source_tells_what_handle_is(source: str, expected: str) -> None:
