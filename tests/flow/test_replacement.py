@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -87,6 +87,34 @@ def test_no_call_is_refused_while_a_gateway_is_replaced(serve: Serve) -> None:
                 gateways = [int(pid) for pid, _ in answers]
                 assert {first.process.pid, second.process.pid} == set(gateways)
                 assert min(map(gateways.count, set(gateways))) > 8
+                assert second.stop(signal.SIGTERM)[0] == 0
+
+    run(main())
+
+
+def test_two_gateways_on_one_socket_leave_no_pause(serve: Serve, tmp_path: Path) -> None:
+    """The next one, with a state directory of its own, accepts before the first one stops: nobody waits."""
+    following = Serve(Shell(tmp_path), tmp_path / "state")
+    with following.start() as (running, url):
+        following.deploy(url, "who", HANDLER)
+        assert running.stop(signal.SIGTERM)[0] == 0
+
+    async def main() -> None:
+        with held_socket() as (fd, url):
+            is_over = asyncio.Event()
+            flags = ("--fd", str(fd))
+            with serve.start(*flags, pass_fds=(fd,)) as (first, _), ExitStack() as stack:
+                long = await Caller.stream(url, "/function/who?s=1.5")
+                asking = [asyncio.create_task(ask_on(url, is_over)) for _ in range(4)]
+                second_start = following.start(*flags, pass_fds=(fd,))
+                second, _ = await asyncio.to_thread(stack.enter_context, second_start)
+                await asyncio.to_thread(first.stop, signal.SIGTERM)
+                is_over.set()
+                answers = [answer for answers in await asyncio.gather(*asking) for answer in answers]
+
+                assert END in await long.read_rest()
+                assert {first.process.pid, second.process.pid} == {int(pid) for pid, _ in answers}
+                assert max(took_s for _, took_s in answers) < 0.5
                 assert second.stop(signal.SIGTERM)[0] == 0
 
     run(main())
