@@ -89,3 +89,27 @@ def test_a_traceback_begins_at_the_functions_own_code(journal: Journal) -> None:
     assert "test_journal.py" in foreign
     assert "test_journal.py" in trimmed
     assert sys.stdout is not journal.stdout
+
+
+def test_a_report_stands_beside_what_a_call_is_writing(journal: Journal, lines: Lines) -> None:
+    """Its lines are whole and the call's own; the call's unfinished line goes on after them."""
+    within(journal, "a", lambda: journal.stderr.write("50 %"))
+
+    journal.stderr.hand_on("one\ntwo\n", "a")
+    within(journal, "a", lambda: journal.stderr.write(" 100 %\n"))
+
+    assert [("stderr", "one\n", "a"), ("stderr", "two\n", "a"), ("stderr", "50 % 100 %\n", "a")] == lines
+
+
+def test_a_stack_begins_at_the_functions_own_code(journal: Journal) -> None:
+    """Outermost first; all of it where nothing is the function's own."""
+    places = [(compile("", name, "exec"), 1) for name in ("/lib/server.py", "/root/handler.py", "/lib/x.py")]
+
+    own = journal.describe_places(places)
+    foreign = journal.describe_places(places[:1])
+
+    assert own.splitlines() == [
+        '  File "/root/handler.py", line 1, in <module>',
+        '  File "/lib/x.py", line 1, in <module>',
+    ]
+    assert foreign.startswith('  File "/lib/server.py", line 1')
