@@ -11,7 +11,7 @@ import re
 from tailrace.durations import parse_duration
 from tailrace.edge.routes import route
 from tailrace.errors import InvalidRequest, TailraceError
-from tailrace.wire.heads import HOP_BY_HOP, RequestHead, ResponseHead
+from tailrace.wire.heads import HOP_BY_HOP, Line, RequestHead, ResponseHead
 
 _CLIENT_CALL_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 # What the edge makes anew on every request to a function, whatever the client sent.
@@ -50,27 +50,36 @@ class Request:
     def __init__(self, head: RequestHead, *, peer: bytes, is_tls: bool) -> None:
         self.head = head
         self.has_body = head.is_chunked or bool(head.content_length)
-        accept = b",".join(value for name, value in head.headers if name == b"accept").lower()
-        self.wants_events = b"text/event-stream" in accept and head.method in (b"GET", b"POST")
-        self.accepts_json = b"application/json" in accept
+        self.wants_events = self.accepts_json = False
         self.client = peer
         self.client_id = b""
         self.timeout_s = 0.0
         self.refusal: TailraceError | None = None
-        self.forwarded = [value for name, value in head.headers if name == b"x-forwarded-for"]
+        self.forwarded: list[bytes] = []
+        self._read_noted(head)
         found = route(head.target)
         self.label = found[0] if found else None
         if found is None:
             self.prefix = _to_control(head, peer=peer, is_tls=is_tls)
         else:
             self.prefix = _to_function(head, found[1], self.forwarded, peer=peer, is_tls=is_tls)
-            self._read_own_headers()
+            if self.client_id:
+                self.prefix += b"x-client-call-id: %b\r\n" % self.client_id
         self.framing = _framing(head, is_tunnel=found is not None and head.wants_websocket)
 
-    def _read_own_headers(self) -> None:
+    def _read_noted(self, head: RequestHead) -> None:
         """What a client may tell the gateway about its call."""
-        for name, value in self.head.headers:
-            if name == b"x-call-id":
+        for line in head.noted:
+            name, value = line.name, line.value
+            if name == b"accept":
+                kinds = value.lower()
+                if b"text/event-stream" in kinds and head.method in (b"GET", b"POST"):
+                    self.wants_events = True
+                if b"application/json" in kinds:
+                    self.accepts_json = True
+            elif name == b"x-forwarded-for":
+                self.forwarded.append(value)
+            elif name == b"x-call-id":
                 if self.client_id or not _CLIENT_CALL_ID.fullmatch(value):
                     self.refusal = InvalidRequest("X-Call-Id is not 1 to 128 of A-Z a-z 0-9 . _ -")
                 self.client_id = value
@@ -79,8 +88,6 @@ class Request:
                 if seconds is None or seconds <= 0:
                     self.refusal = InvalidRequest("X-Timeout is not a duration such as 10s or 1m30s")
                 self.timeout_s = seconds or 0.0
-        if self.client_id:
-            self.prefix += b"x-client-call-id: %b\r\n" % self.client_id
 
 
 def _to_function(
@@ -90,32 +97,36 @@ def _to_function(
 
     Names with an underscore are dropped, as nginx does: WSGI cannot tell ``X_Call_Id`` from ``X-Call-Id``.
     """
+    texts = [b"%b %b HTTP/1.1" % (head.method, target)]
     tokens = head.connection_tokens
-    dropped = _DROPPED if tokens <= _USUAL_TOKENS else _DROPPED | tokens - {b"host"}
-    lines = [b"%b %b HTTP/1.1" % (head.method, target)]
-    host = proto = True
-    for name, value in head.headers:
-        if name in dropped or b"_" in name:
-            continue
-        lines.append(b"%b: %b" % (name, value))
-        if name == b"x-forwarded-host":
-            host = False
-        elif name == b"x-forwarded-proto":
-            proto = False
-    if not head.host and not any(name == b"host" for name, _ in head.headers):
-        lines.append(b"host: ")  # an HTTP/1.0 client sent none, HTTP/1.1 must (RFC 9112 section 3.2)
-    if host:
-        lines.append(b"x-forwarded-host: " + head.host)
-    if proto:
-        lines.append(b"x-forwarded-proto: https" if is_tls else b"x-forwarded-proto: http")
-    lines.append(b"x-forwarded-for: " + b", ".join([*forwarded, peer]))
-    return b"\r\n".join(lines) + b"\r\n"
+    if tokens <= _USUAL_TOKENS:
+        texts += [line.text for line in head.lines if not line.is_noted or _is_sent(line)]
+    else:
+        named = tokens - {b"host"}
+        texts += [
+            line.text
+            for line in head.lines
+            if line.name not in named and (not line.is_noted or _is_sent(line))
+        ]
+    noted = {line.name for line in head.noted}
+    if b"host" not in noted:
+        texts.append(b"host: ")  # an HTTP/1.0 client sent none, HTTP/1.1 must (RFC 9112 section 3.2)
+    if b"x-forwarded-host" not in noted or b"x-forwarded-host" in tokens:
+        texts.append(b"x-forwarded-host: " + head.host)
+    if b"x-forwarded-proto" not in noted or b"x-forwarded-proto" in tokens:
+        texts.append(b"x-forwarded-proto: https" if is_tls else b"x-forwarded-proto: http")
+    texts.append(b"x-forwarded-for: " + (b", ".join([*forwarded, peer]) if forwarded else peer))
+    return b"\r\n".join(texts) + b"\r\n"
+
+
+def _is_sent(line: Line) -> bool:
+    return line.name not in _DROPPED and b"_" not in line.name
 
 
 def _to_control(head: RequestHead, *, peer: bytes, is_tls: bool) -> bytes:
     """The head the control plane gets: as it came, with the peer's address put in by us."""
     lines = [b"%b %b HTTP/1.1" % (head.method, head.target)]
-    lines += [b"%b: %b" % (name, value) for name, value in head.headers if name not in _DROPPED_FOR_CONTROL]
+    lines += [line.text for line in head.lines if line.name not in _DROPPED_FOR_CONTROL]
     lines += [b"x-forwarded-for: " + peer, b"x-forwarded-proto: " + (b"https" if is_tls else b"http")]
     return b"\r\n".join(lines) + b"\r\n"
 
@@ -137,7 +148,7 @@ class Reply:
 
     def __init__(self, head: ResponseHead) -> None:
         self.head = head
-        names = {name.lower() for name, _ in head.headers}
+        names = {line.name for line in head.lines if line.is_noted}
         self.has_date = b"date" in names
         self.is_fault = head.status == 500 and b"x-tailrace-fault" in names
         self._prefixes: dict[tuple[bool, bool, bool], bytes] = {}
@@ -167,12 +178,11 @@ class Reply:
         if not head.connection_tokens <= _USUAL_TOKENS:
             dropped |= head.connection_tokens
         without_length = head.is_chunked or head.status == 204
-        for name, value in head.headers:
-            lower = name.lower()
-            if lower in dropped or (without_length and lower == b"content-length"):
+        for line in head.lines:
+            if line.name in dropped or (without_length and line.name == b"content-length"):
                 continue
-            names.add(lower)
-            lines.append(b"%b: %b" % (name, value))
+            names.add(line.name)
+            lines.append(b"%b: %b" % (line.sent_name, line.value))
         if has_body and head.content_length is None and b"x-accel-buffering" not in names:
             lines.append(b"X-Accel-Buffering: no")
         if is_chunked:
@@ -185,9 +195,9 @@ class Reply:
 def tunnel_head(head: ResponseHead, call: bytes) -> bytes:
     """The 101 a client gets: the function's own headers, and ours that make the connection a tunnel."""
     lines = [b"HTTP/1.1 101 Switching Protocols"]
-    for name, value in head.headers:
-        if name.lower() not in _DROPPED_FROM_REPLY and name.lower() != b"content-length":
-            lines.append(b"%b: %b" % (name, value))
+    for line in head.lines:
+        if line.name not in _DROPPED_FROM_REPLY and line.name != b"content-length":
+            lines.append(b"%b: %b" % (line.sent_name, line.value))
     return b"\r\n".join(lines) + b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + call + b"\r\n"
 
 

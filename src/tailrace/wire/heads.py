@@ -56,7 +56,42 @@ _KEPT = frozenset(
     b"x-forwarded-host x-forwarded-proto x-tailrace-dialect x-vercel-ai-ui-message-stream".split()
 )
 
-_known: dict[bytes, Header] = {}
+# Names that decide how a message is read, that a proxy may not pass on, or that it reads or writes itself.
+_NOTED = (
+    HOP_BY_HOP
+    | _FRAMING
+    | _RESPONSE_FRAMING
+    | frozenset(
+        b"accept cache-control content-encoding date x-accel-buffering x-call-id x-client-call-id "
+        b"x-forwarded-for x-forwarded-host x-forwarded-proto x-start-time x-tailrace-dialect "
+        b"x-tailrace-fault x-timeout x-vercel-ai-ui-message-stream".split()
+    )
+)
+
+
+class Line:
+    """One header line.
+
+    Attributes:
+        name: In lower case.
+        sent_name: As it was sent.
+        value: Without the blanks around it.
+        text: The line with the name in lower case.
+        is_noted: Whether somebody here looks at it by name, or its name has an underscore; else it is
+            passed on as it is.
+    """
+
+    __slots__ = ("is_noted", "name", "sent_name", "text", "value")
+
+    def __init__(self, sent_name: bytes, value: bytes) -> None:
+        self.sent_name = sent_name
+        self.name = sent_name.lower()
+        self.value = value
+        self.text = b"%b: %b" % (self.name, value)
+        self.is_noted = self.name in _NOTED or b"_" in sent_name
+
+
+_known: dict[bytes, Line] = {}
 
 
 class HeadRefused(Exception):
@@ -70,7 +105,7 @@ class HeadRefused(Exception):
 
 @dataclass(slots=True)
 class RequestHead:
-    """One request's head. Header names are lower case, values stripped; hop-by-hop ones still there.
+    """One request's head, hop-by-hop lines still there. ``noted`` are those of ``lines`` that are.
 
     ``target`` is in origin form. ``content_length`` is None when no body was declared or it is chunked.
     ``wants_websocket`` tells that it asks to become one, in the form that RFC 6455 gives.
@@ -79,7 +114,8 @@ class RequestHead:
     method: bytes
     target: bytes
     is_http11: bool
-    headers: list[Header]
+    lines: list[Line]
+    noted: list[Line]
     host: bytes
     content_length: int | None
     is_chunked: bool
@@ -88,22 +124,24 @@ class RequestHead:
     connection_tokens: frozenset[bytes]
     wants_websocket: bool = False
 
+    @property
+    def headers(self) -> list[Header]:
+        """Names in lower case, and values."""
+        return [(line.name, line.value) for line in self.lines]
+
     def get(self, name: bytes) -> bytes:
         """The first value of a lower-case header name; empty when absent."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return b""
+        return _value(self.lines, name)
 
 
 @dataclass(slots=True)
 class ResponseHead:
-    """One response's head from a replica. Header names are as they were sent, values stripped."""
+    """One response's head from a replica."""
 
     status: int
     reason: bytes
     is_http11: bool
-    headers: list[Header]
+    lines: list[Line]
     content_length: int | None
     is_chunked: bool
     keep_alive: bool
@@ -114,12 +152,21 @@ class ResponseHead:
         """Whether a body follows. Source: RFC 9112 section 6.3."""
         return not (method == b"HEAD" or self.status in (204, 304) or self.status < 200)
 
+    @property
+    def headers(self) -> list[Header]:
+        """Names as they were sent, and values."""
+        return [(line.sent_name, line.value) for line in self.lines]
+
     def get(self, name: bytes) -> bytes:
         """The first value of a lower-case header name; empty when absent."""
-        for key, value in self.headers:
-            if key.lower() == name:
-                return value
-        return b""
+        return _value(self.lines, name)
+
+
+def _value(lines: list[Line], name: bytes) -> bytes:
+    for line in lines:
+        if line.name == name:
+            return line.value
+    return b""
 
 
 class HeadReader:
@@ -179,8 +226,8 @@ def parse_request(head: bytes) -> RequestHead:
         HeadRefused: 400 malformed or ambiguous, 405 a method that is not served, 431 too many headers,
             505 a version that is not HTTP/1.0 or HTTP/1.1.
     """
-    lines = head.split(b"\r\n")
-    match = _REQUEST_LINE.fullmatch(lines[0])
+    texts = head.split(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(texts[0])
     if match is None:
         raise HeadRefused(400, "malformed request: a request line is METHOD SP target SP HTTP/version")
     method, url, major, minor = match.groups()
@@ -188,18 +235,16 @@ def parse_request(head: bytes) -> RequestHead:
         raise HeadRefused(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
     if method not in METHODS:
         raise HeadRefused(405, f"method {method[:40].decode('ascii')} is not allowed")
-    headers: list[Header] = []
+    lines = _read_lines(texts)
+    noted = [line for line in lines if line.is_noted]
     hosts: list[bytes] = []
     codings: list[bytes] = []
     length: int | None = None
     tokens: frozenset[bytes] = frozenset()
     expects = False
     upgrade = b""
-    for name, value in _headers(lines):
-        name = name.lower()
-        headers.append((name, value))
-        if name not in _FRAMING:
-            continue
+    for line in noted:
+        name, value = line.name, line.value
         if name == b"host":
             hosts.append(value)
         elif name == b"content-length":
@@ -210,7 +255,7 @@ def parse_request(head: bytes) -> RequestHead:
             tokens |= _tokens(value)
         elif name == b"upgrade":
             upgrade = value.lower()
-        else:
+        elif name == b"expect":
             expects = value.lower() == b"100-continue"
     is_http11 = minor == b"1"
     _check_framing(hosts, codings, length, is_http11=is_http11)
@@ -219,7 +264,8 @@ def parse_request(head: bytes) -> RequestHead:
         method,
         _origin_form(url, host),
         is_http11,
-        headers,
+        lines,
+        noted,
         host,
         length,
         bool(codings),
@@ -231,30 +277,30 @@ def parse_request(head: bytes) -> RequestHead:
     )  # fmt: skip
 
 
-def _headers(lines: list[bytes]) -> list[Header]:
-    """The headers of a head cut into lines: its first line and the two empty ones at its end are skipped.
+def _read_lines(texts: list[bytes]) -> list[Line]:
+    """The headers of a head cut at its line ends, without its first line and the two empty ones at its end.
 
     Raises:
         HeadRefused: a line that is none, or too many.
     """
-    if len(lines) < 3 or lines[-1] or lines[-2]:
+    if len(texts) < 3 or texts[-1] or texts[-2]:
         raise HeadRefused(400, "the head is not complete")
-    if len(lines) - 3 > HEADER_COUNT_LIMIT:
+    if len(texts) - 3 > HEADER_COUNT_LIMIT:
         raise HeadRefused(431, f"more than {HEADER_COUNT_LIMIT} headers")
     known = _known
-    return [known.get(line) or _read_line(line) for line in lines[1:-2]]
+    return [known.get(text) or _read_line(text) for text in texts[1:-2]]
 
 
-def _read_line(line: bytes) -> Header:
-    match = _LINE.fullmatch(line)
+def _read_line(text: bytes) -> Line:
+    match = _LINE.fullmatch(text)
     if match is None:
         raise HeadRefused(400, "malformed header: a line is Name: value, without blanks before the colon")
-    header = match[1], match[2].rstrip(b" \t")
-    if len(line) <= _KNOWN_LENGTH and match[1].lower() in _KEPT:
+    line = Line(match[1], match[2].rstrip(b" \t"))
+    if len(text) <= _KNOWN_LENGTH and line.name in _KEPT:
         if len(_known) >= _KNOWN_LIMIT:
             _known.clear()
-        _known[line] = header
-    return header
+        _known[text] = line
+    return line
 
 
 def _check_framing(hosts: list[bytes], codings: list[bytes], length: int | None, *, is_http11: bool) -> None:
@@ -301,27 +347,27 @@ def parse_response(head: bytes) -> ResponseHead:
     Raises:
         HeadRefused: it is no HTTP/1 response head; the replica that sent it cannot be trusted further.
     """
-    lines = head.split(b"\r\n")
-    match = _STATUS_LINE.fullmatch(lines[0])
+    texts = head.split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(texts[0])
     if match is None:
         raise HeadRefused(502, "malformed response: expected HTTP/1.1 or HTTP/1.0, a status and a reason")
     status = int(match[2])
-    headers = _headers(lines)
+    lines = _read_lines(texts)
     length: int | None = None
     codings: list[bytes] = []
     content_type = b""
     tokens: frozenset[bytes] = frozenset()
-    for raw_name, value in headers:
-        name = raw_name.lower()
-        if name not in _RESPONSE_FRAMING:
+    for line in lines:
+        if not line.is_noted:
             continue
+        name, value = line.name, line.value
         if name == b"content-length":
             length = _content_length(value, length)
         elif name == b"transfer-encoding":
             codings.append(value.lower())
         elif name == b"connection":
             tokens |= _tokens(value)
-        else:
+        elif name == b"content-type":
             content_type = value
     is_http11 = match[1] == b"1"
     if codings and (codings != [b"chunked"] or not is_http11 or length is not None):
@@ -330,7 +376,7 @@ def parse_response(head: bytes) -> ResponseHead:
         status,
         match[3] or b"",
         is_http11,
-        headers,
+        lines,
         length,
         bool(codings),
         b"close" not in tokens if is_http11 else b"keep-alive" in tokens,
