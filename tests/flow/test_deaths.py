@@ -74,7 +74,7 @@ def test_a_replica_killed_mid_stream_ends_a_native_stream_with_an_error_event(to
             text += piece
 
     assert text.count("event: error\n") == 1
-    assert '"code":"function_failed"' in text
+    assert '"code":"replica_failed"' in text
     assert text.endswith("event: end\ndata: {}\n\n")
     with httpx.stream("GET", f"{town.url}/function/native", timeout=30) as reply:
         assert reply.status_code == 200
@@ -192,7 +192,7 @@ def test_what_a_handler_writes_beside_itself_is_its_replicas_alone(town: Town) -
     town.deploy("writer", source)
     assert [httpx.get(f"{town.url}/function/writer").text for _ in range(2)] == ["x", "xx"]
 
-    town.deploy("writer", source, envVars={"AGAIN": "1"})
+    town.deploy("writer", source, env={"AGAIN": "1"})
 
     assert httpx.get(f"{town.url}/function/writer").text == "x"
 

@@ -54,16 +54,21 @@ class Town:
         lang: str = "python3-flask",
         requirements: str = "",
         is_waiting: bool = True,
+        env: Mapping[str, str] | None = None,
         **more: object,
     ) -> dict[str, object]:
-        """Deploy a function from its source; its status once it is ready or has failed."""
-        env = {"OPENAI_BASE_URL": self.mock.base_url, "OPENAI_API_KEY": "mock"}
+        """Deploy a function from its source; its status once it is ready or has failed.
+
+        Args:
+            env: Its environment, beside what leads it to the mock model.
+        """
+        both = {"OPENAI_BASE_URL": self.mock.base_url, "OPENAI_API_KEY": "mock", **(env or {})}
         folder = self.work / name
         folder.mkdir(exist_ok=True)
         (folder / "handler.py").write_text(handler)
         (folder / "requirements.txt").write_text(requirements)
         with self.http() as http:
-            return deploy(http, folder, lang=lang, is_waiting=is_waiting, envVars=env, **more)
+            return deploy(http, folder, lang=lang, is_waiting=is_waiting, envVars=both, **more)
 
     def call_in_loop(self, work: Callable[[], object]) -> None:
         """Run something in the gateway's own thread and wait for it."""
