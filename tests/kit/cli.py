@@ -17,6 +17,8 @@ from pathlib import Path
 _MAIN = "from tailrace.cli.main import main; main()"
 # An environment is built from a cache or an index; everything else answers in a second.
 LIMIT_S = 60.0
+# As a variable's value: it is not set, not even to what the tests set it to.
+DEFAULT = "<default>"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Shell:
         kept |= {k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")}
         # Tests run side by side: the default port of the metrics is one test's only.
         own = {"UV_CACHE_DIR": cache, "HOME": str(self.folder), "TAILRACE_METRICS_PORT": "0"}
-        return {**kept, **own, **self.env, **more}
+        return {k: v for k, v in {**kept, **own, **self.env, **more}.items() if v != DEFAULT}
 
 
 class Running:
