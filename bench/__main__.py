@@ -34,11 +34,12 @@ PARTS: Mapping[str, Callable[[Session], list[Row]]] = {
     "idle": idle.run,
     "runtime": runtime.run,
 }
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _QUOTE = re.compile(r"(<!-- bench: scripts/bench --quote writes this -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def measure(names: list[str], *, rounds: int, is_quick: bool) -> Results:
-    """Run these parts, one after the other, before one source."""
+def measure(names: list[str], *, rounds: int, is_quick: bool) -> tuple[Results, list[str]]:
+    """Run these parts, one after the other, before one source; what they found, and what of ours failed."""
     began, load = time.monotonic(), os.getloadavg()[0]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="tr-bench-") as name:
@@ -55,8 +56,11 @@ def measure(names: list[str], *, rounds: int, is_quick: bool) -> Results:
                 f"the source answered {sent.requests:,} requests with {sent.cpu_s:.1f} s CPU, was at most "
                 f"{sent.behind_most_ms:.1f} ms late itself, and refused {sent.bad_requests} requests"
             )
+            if sent.bad_requests:
+                session.failures.append(f"the source got {sent.bad_requests} requests that it had to refuse")
     date = datetime.datetime.now().astimezone().date().isoformat()
-    return Results(date, facts(), rounds, round(time.monotonic() - began, 1), round(load, 2), rows)
+    took_s = round(time.monotonic() - began, 1)
+    return Results(date, facts(), rounds, took_s, round(load, 2), rows), session.failures
 
 
 def save(results: Results) -> None:
@@ -94,11 +98,14 @@ def _arguments() -> argparse.Namespace:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
-    sys.exit(128 + number)  # leaving ends the children
+    # Leaving ends the children: an impatient second Ctrl-C must not keep it from doing so.
+    for known in _STOPS:
+        signal.signal(known, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def main() -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _STOPS:
         signal.signal(number, _stop)
     arguments = _arguments()
     if arguments.quote:
@@ -108,7 +115,7 @@ def main() -> None:
         README.write_text(quoted(README.read_text(), results))
         return
     is_whole = not arguments.parts and not arguments.quick
-    results = measure(
+    results, failures = measure(
         arguments.parts or list(PARTS),
         rounds=1 if arguments.quick else arguments.rounds,
         is_quick=arguments.quick,
@@ -118,10 +125,9 @@ def main() -> None:
         print(f"wrote bench/results/{results.date}.json and .md; to quote them: scripts/bench --quote",
               file=sys.stderr)  # fmt: skip
     print(table(results.rows), end="")
+    if failures:
+        sys.exit("error: calls failed:\n  " + "\n  ".join(failures))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    main()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 START_LIMIT_S = 20.0
-END_LIMIT_S = 5.0
+END_LIMIT_S = 3.0
 
 
 def raise_file_limit() -> int:

@@ -36,7 +36,7 @@ class Row(msgspec.Struct, frozen=True):
 
     Attributes:
         better: Whether less or more of it is better.
-        note: What a reader must know: failures, above all.
+        note: Answers that failed, of the other one if nothing else is said.
         is_quoted: Whether the README shows it.
     """
 

@@ -52,7 +52,12 @@ Found = Mapping[str, list[Weighed]]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One run of the benchmarks. ``source`` is the upstream of all proxies."""
+    """One run of the benchmarks.
+
+    Attributes:
+        source: The upstream of all proxies.
+        failures: What of ours failed so far, which it must not.
+    """
 
     programs: Programs
     folder: Path
@@ -60,11 +65,20 @@ class Session:
     rounds: int
     is_quick: bool
     file_limit: int
+    failures: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
     def say(self, text: str) -> None:
         """Tell how far it is, on stderr."""
         print(f"[{time.monotonic() - self.began:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+    def judge(self, what: str, whom: Contender, weighed: Weighed) -> None:
+        """Tell what failed, and remember it if it is ours."""
+        failed = weighed.seen.failed
+        if failed.total:
+            self.say(f"FAILED: {what}, {whom.name}: {failed}")
+        if failed.total and whom.name == OURS:
+            self.failures.append(f"{what}: {failed}")
 
     def direct(self) -> Contender:
         """The source itself, without anything before it."""
@@ -107,8 +121,8 @@ class Session:
             for whom in [*contenders[start:], *contenders[:start]]:
                 weighed = measure(whom)
                 found[whom.name].append(weighed)
-                failed = f"; FAILED: {weighed.seen.failed}" if weighed.seen.failed.total else ""
-                self.say(f"{what}, round {turn + 1} of {self.rounds}, {whom.name}: {_words(weighed)}{failed}")
+                self.say(f"{what}, round {turn + 1} of {self.rounds}, {whom.name}: {_words(weighed)}")
+                self.judge(what, whom, weighed)
         return found
 
 
@@ -146,11 +160,12 @@ class Measure:
         return Row(
             self.part, self.what, self.unit, self.better,
             [self.pick(weighed) for weighed in ours], name, [self.pick(weighed) for weighed in theirs],
-            self.limits.get(name), _failures({OURS: ours, name: theirs}), name in self.quoted,
+            self.limits.get(name), _failures(ours, theirs), name in self.quoted,
         )  # fmt: skip
 
 
-def _failures(sides: Found) -> str:
-    """Whose answers failed, in all rounds together; empty if none did."""
-    counts = {name: sum(w.seen.failed.total for w in weighed) for name, weighed in sides.items()}
-    return ", ".join(f"{name}: {count:,} failed" for name, count in counts.items() if count)
+def _failures(ours: list[Weighed], theirs: list[Weighed]) -> str:
+    """Whose answers failed, and how many of them in the worst round; empty if none did."""
+    sides = {"": theirs, f"{OURS}: ": ours}
+    counts = {who: max(w.seen.failed.total for w in weighed) for who, weighed in sides.items()}
+    return "; ".join(f"{who}{count:,} failed" for who, count in counts.items() if count)

@@ -34,8 +34,10 @@ def _weigh(session: Session, whom: Contender) -> Weighed:
         grown = memory_kib(whom.pids) - memory
         process.ask_to_end()
         seen = read_seen(process)
-    session.say(f"{COUNT:,} idle connections to {whom.name}: {grown / COUNT:.1f} KiB each; {seen.failed}")
-    return Weighed(seen, cpu_s(whom.pids) - before, grown)
+    weighed = Weighed(seen, cpu_s(whom.pids) - before, grown)
+    session.say(f"{COUNT:,} idle connections, {whom.name}: {grown / COUNT:.1f} KiB each")
+    session.judge("idle connections", whom, weighed)
+    return weighed
 
 
 def run(session: Session) -> list[Row]:

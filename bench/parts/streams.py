@@ -25,6 +25,7 @@ def _weigh(session: Session, opening: Opening, paced: Paced) -> Weighed:
             f"{paced.streams:,} streams, {whom.name}: {weighed.seen.completed:,} complete, "
             f"{weighed.seen.late_events} events late, {weighed.grown_kib / paced.streams:.1f} KiB each"
         )
+        session.judge(f"{paced.streams:,} streams", whom, weighed)
         return weighed
 
 
