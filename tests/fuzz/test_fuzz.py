@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.kit.fuzzing import CORPUS, EDGE_TARGETS, PARSERS, Target, edge_targets, fault, files, shrunk
+from tests.kit import explained, oracle
+from tests.kit.fuzzing import CORPUS, EDGE_TARGETS, PARSERS, Target, edge_loop, fault, files, shrunk
 
 BY_NAME = {target.name: target for target in PARSERS}
 SHORT = settings(
@@ -24,8 +25,8 @@ SHORT = settings(
 @pytest.fixture(scope="module")
 def edge() -> Iterator[dict[str, Target]]:
     """The targets that need a running edge."""
-    with edge_targets() as targets:
-        yield targets
+    with edge_loop() as loop:
+        yield loop.targets()
 
 
 def cases(names: tuple[str, ...]) -> list[Path]:
@@ -75,6 +76,23 @@ def test_the_corpus_is_complete() -> None:
 
     assert {*BY_NAME, *EDGE_TARGETS} == folders
     assert [] == unnamed
+
+
+def test_every_explanation_is_needed() -> None:
+    """Each kind of message that h11 takes and Tailrace refuses has an example in the corpus or the tables."""
+    used = set[str]()
+    for name, reasons in (("request", explained.REQUESTS), ("reply", explained.REPLIES)):
+        read = oracle.h11_request if name == "request" else oracle.h11_reply
+        for data in BY_NAME[name].seeds():
+            if b" " * 1000 not in data and not isinstance(found := read(data), str | None):
+                used.update(explained.why_refused(reasons, data, found))
+    for data in BY_NAME["chunked"].seeds():
+        if isinstance(decoded := oracle.h11_dechunked(data), oracle.Decoded):
+            used.update(explained.why_violated(data, decoded))
+    rows = (*explained.REQUESTS, *explained.REPLIES)
+
+    assert set() == {row.what for row in rows} - used
+    assert set() == {row.what for row in explained.CODINGS} - used
 
 
 def test_a_finding_is_made_small() -> None:

@@ -17,12 +17,17 @@ from pathlib import Path
 
 import uvloop
 
-from tests.kit import checks, mutants
+from tests.kit import checks, hostile, mutants, replies
+from tests.kit.hostile import Outcome
+from tests.kit.replies import Got
 from tests.kit.tap import EdgeTap, edge_tap
 
 CORPUS = Path(__file__).parent.parent / "fuzz" / "corpus"
 
 Check = Callable[[bytes], None]
+_REQUESTS = [case.data for case in hostile.REQUESTS]
+_REPLIES = [reply.data for reply in replies.REPLIES]
+_TRICKS = {"request": _REQUESTS, "conversation": _REQUESTS, "reply": _REPLIES, "answer": _REPLIES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +39,9 @@ class Target:
     check: Check
 
     def seeds(self) -> list[bytes]:
-        """The corpus of this target."""
-        return [path.read_bytes() for path in files(self.name)]
+        """The corpus of this target, and the named tricks for it."""
+        tricks = _TRICKS.get(self.name, [])
+        return [*tricks, *(path.read_bytes() for path in files(self.name))]
 
     def case(self, rng: random.Random, seeds: list[bytes]) -> bytes:
         """A case: made anew, or a seed with a few scratches, or one seed behind another."""
@@ -56,21 +62,45 @@ PARSERS = (
 EDGE_TARGETS = ("conversation", "answer")
 
 
+class EdgeLoop:
+    """A running edge on a loop of its own, to be used from synchronous code."""
+
+    def __init__(self, runner: asyncio.Runner, tap: EdgeTap) -> None:
+        self._runner = runner
+        self._tap = tap
+
+    def check_conversation(self, data: bytes) -> None:
+        """`EdgeTap.check_conversation`."""
+        self._runner.run(self._tap.check_conversation(data))
+
+    def check_answer(self, data: bytes) -> None:
+        """`EdgeTap.check_answer`."""
+        self._runner.run(self._tap.check_answer(data))
+
+    def outcome(self, data: bytes) -> tuple[Outcome, ...]:
+        """`EdgeTap.outcome`."""
+        return self._runner.run(self._tap.outcome(data))
+
+    def reply(self, data: bytes) -> Got:
+        """`EdgeTap.reply`."""
+        return self._runner.run(self._tap.reply(data))
+
+    def targets(self) -> dict[str, Target]:
+        """What is fuzzed with a running edge, by name."""
+        return {
+            "conversation": Target("conversation", mutants.conversation, self.check_conversation),
+            "answer": Target("answer", mutants.reply, self.check_answer),
+        }
+
+
 @contextlib.contextmanager
-def edge_targets() -> Iterator[dict[str, Target]]:
-    """The targets that need a running edge, by name, on a loop of their own."""
+def edge_loop() -> Iterator[EdgeLoop]:
+    """A running edge; it ends with the context."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         context = edge_tap()
-        tap: EdgeTap = runner.run(context.__aenter__())
+        tap = runner.run(context.__aenter__())
         try:
-            yield {
-                "conversation": Target(
-                    "conversation",
-                    mutants.conversation,
-                    lambda data: runner.run(tap.check_conversation(data)),
-                ),
-                "answer": Target("answer", mutants.reply, lambda data: runner.run(tap.check_answer(data))),
-            }
+            yield EdgeLoop(runner, tap)
         finally:
             runner.run(context.__aexit__(None, None, None))
 

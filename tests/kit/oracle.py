@@ -111,6 +111,21 @@ def h11_reply(data: bytes, method: bytes = b"GET", *, is_over: bool = False) -> 
     return Answered(event.status_code, bytes(event.reason), bytes(event.http_version), headers, body, rest)
 
 
+def h11_part(data: bytes) -> bytes:
+    """As much of a response's body as h11 reads before it breaks off."""
+    client = h11.Connection(h11.CLIENT, max_incomplete_event_size=_ROOM)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(data)
+    body = b""
+    try:
+        while not isinstance(event := client.next_event(), type(h11.NEED_DATA) | h11.EndOfMessage):
+            body += bytes(event.data) if isinstance(event, h11.Data) else b""
+    except h11.RemoteProtocolError:
+        pass
+    return body
+
+
 def h11_interim(data: bytes) -> bool:
     """Whether h11 reads these bytes as the head of an interim response."""
     client = h11.Connection(h11.CLIENT, max_incomplete_event_size=_ROOM)

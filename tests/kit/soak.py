@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.kit.fuzzing import EDGE_TARGETS, PARSERS, Target, edge_targets, fault, keep, shrunk
+from tests.kit.fuzzing import EDGE_TARGETS, PARSERS, Target, edge_loop, fault, keep, shrunk
 
 # One target's turn. An edge lives for one turn, so what it keeps per connection stays small.
 TURN_S = 5.0
@@ -71,8 +71,8 @@ def main() -> int:
                 run.turn(target, min(end, time.monotonic() + TURN_S))
         for name in EDGE_TARGETS:
             if args.only in (None, name):
-                with edge_targets() as targets:
-                    run.turn(targets[name], min(end, time.monotonic() + TURN_S))
+                with edge_loop() as loop:
+                    run.turn(loop.targets()[name], min(end, time.monotonic() + TURN_S))
     print(run.table())
     print(f"{len(run.found)} findings" if run.found else "nothing found")
     return 1 if run.found else 0

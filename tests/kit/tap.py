@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 
 from tests.kit import explained, oracle
 from tests.kit.edge import EdgeUnderTest, edge_before
+from tests.kit.hostile import CONTROL, Outcome, Passed
 from tests.kit.oracle import Answered, Asked
+from tests.kit.replies import Got
 
 # Far above what anything here takes; an edge that is silent for so long hangs.
 DEADLINE_S = 5.0
@@ -31,6 +33,8 @@ _OURS = frozenset(
         b"x-forwarded-proto",
     )
 )  # fmt: skip
+# Where a failure is told inside a body.
+_TOLD = re.compile(rb'event: error\ndata: \{"code"|data: \{"error"|\{"error":\{"code"')
 _TOO_MUCH_FOR_H11 = re.compile(rb"[ \t]{1000}")
 
 
@@ -42,11 +46,15 @@ class Said:
     tail: str
 
 
-def said_in(data: bytes) -> Said:
-    """The requests that a strict server reads in a connection's bytes; the last may be incomplete."""
+def said_in(data: bytes, *, skips_empty_line: bool = True) -> Said:
+    """The requests that h11 reads in a connection's bytes; the last may be incomplete.
+
+    Args:
+        skips_empty_line: Take one empty line before each, as RFC 9112 2.2 asks for and h11 does not.
+    """
     found: list[Asked] = []
     while True:
-        data = data.removeprefix(b"\r\n")
+        data = data.removeprefix(b"\r\n") if skips_empty_line else data
         if not data:
             return Said(tuple(found), "clean")
         asked = oracle.h11_request(data)
@@ -85,7 +93,7 @@ class EdgeTap:
     edge: EdgeUnderTest
     faults: list[str]
     requests: list[Asked | str] = field(default_factory=list)
-    answer: bytes = b""
+    answer: list[bytes] | None = None
     is_closing: bool = False
     _fence: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -99,8 +107,8 @@ class EdgeTap:
                     break
                 self.requests.append(asked)
                 held = asked.rest
-                if self.answer:
-                    for piece in cut(self.answer):
+                if self.answer is not None:
+                    for piece in self.answer:
                         writer.write(piece)
                         await asyncio.sleep(0)
                     if self.is_closing:
@@ -130,7 +138,7 @@ class EdgeTap:
 
     async def check_conversation(self, data: bytes) -> None:
         """What reaches the replica is what h11 reads in these bytes of a client, request by request."""
-        self.requests, self.answer = [], b""
+        self.requests, self.answer = [], None
         is_known = not _TOO_MUCH_FOR_H11.search(data)
         said = said_in(data) if is_known else Said((), "unknown")
         got = await self._converse(data, said)
@@ -138,6 +146,24 @@ class EdgeTap:
         self._has_no_fault()
         if is_known:
             _compare(said, got, list(self.requests))
+
+    async def outcome(self, data: bytes) -> tuple[Outcome, ...]:
+        """What the edge does with a client's bytes, in order: refusals, and requests as passed on."""
+        self.requests, self.answer = [], None
+        said = Said((), "more") if _TOO_MUCH_FOR_H11.search(data) else said_in(data)
+        got = await self._converse(data, said)
+        await self.fence()
+        self._has_no_fault()
+        seen, found = list(self.requests), list[Outcome]()
+        for answered in got:
+            if any(name == b"x-number" for name, _ in answered.headers):
+                taken = seen.pop(0)
+                assert isinstance(taken, Asked)
+                found.append(Passed(taken.method, taken.target, taken.body or b"", own_headers(taken)))
+            else:
+                found.append(CONTROL if answered.body == b"control" else answered.status)
+        assert not seen, f"passed on without an answer: {seen}"
+        return tuple(found)
 
     async def _converse(self, data: bytes, said: Said) -> list[Answered]:
         whole = sum(asked.body is not None for asked in said.requests)
@@ -179,7 +205,7 @@ class EdgeTap:
         is_known = not _TOO_MUCH_FOR_H11.search(data)
         whole = oracle.h11_reply(data.removeprefix(b"\r\n"), method, is_over=True) if is_known else None
         is_broken = not isinstance(whole, Answered) or whole.body is None
-        self.requests, self.answer = [], data or b"\r"
+        self.requests, self.answer = [], cut(data)
         self.is_closing = is_broken or not _has_own_end(whole, method) or pick.random() < 0.5
         request = b"%b /function/fn HTTP/%b\r\nHost: a\r\nConnection: close\r\n\r\n" % (method, version)
         raw, is_clean = await self._ask(request)
@@ -187,6 +213,14 @@ class EdgeTap:
         self._has_no_fault()
         if is_known:
             _compare_answer(data, whole, oracle.h11_reply(raw, method, is_over=is_clean), raw)
+
+    async def reply(self, data: bytes) -> Got:
+        """What a client gets when the replica answers so and closes."""
+        self.requests, self.answer, self.is_closing = [], [data], True
+        raw, is_clean = await self._ask(b"GET /function/fn HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        await self.fence()
+        self._has_no_fault()
+        return got(raw, is_clean=is_clean)
 
     async def _ask(self, request: bytes) -> tuple[bytes, bool]:
         reader, writer = await self.edge.connect()
@@ -205,6 +239,20 @@ class EdgeTap:
         return raw, True
 
 
+def got(raw: bytes, *, is_clean: bool) -> Got:
+    """What a client makes of the bytes it got: of a refusal of ours only the status is told."""
+    whole = oracle.h11_reply(raw, is_over=is_clean)
+    assert isinstance(whole, Answered), f"no answer: {raw[:200]!r}"
+    if whole.status >= 400 and any(name == b"x-openfaas-internal" for name, _ in whole.headers):
+        return Got(whole.status, b"")
+    if whole.body is None:
+        return Got(whole.status, oracle.h11_part(raw), is_whole=False)
+    told = _TOLD.search(whole.body)
+    if told is not None:
+        return Got(whole.status, whole.body[: told.start()], is_told=True)
+    return Got(whole.status, whole.body)
+
+
 def _echo(number: int, asked: Asked) -> bytes:
     """An answer that names its request; sized and chunked ones in turn."""
     body = b"%b %b" % (asked.method, asked.target)
@@ -214,6 +262,11 @@ def _echo(number: int, asked: Asked) -> bytes:
         return b"HTTP/1.1 200 OK\r\nX-Number: %d\r\nContent-Length: %d\r\n\r\n%b" % (number, len(body), body)
     head = b"HTTP/1.1 200 OK\r\nX-Number: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % number
     return head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+def own_headers(asked: Asked) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers of a request that are neither the platform's nor about framing."""
+    return tuple((name, value) for name, value in asked.headers if name not in _OURS)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
@@ -279,7 +332,7 @@ def _is_the_same(asked: Asked, taken: Asked | str) -> None:
     assert route[0] in (b"fn", b"fn.openfaas-fn")
     named = {t.strip().lower() for v in asked.all(b"connection") for t in v.split(b",")}
     sent = [(k, v) for k, v in asked.headers if k not in _OURS and k not in named and b"_" not in k]
-    assert sorted(sent) == sorted((k, v) for k, v in taken.headers if k not in _OURS)
+    assert sorted(sent) == sorted(own_headers(taken))
     for name in (b"connection", b"te", b"trailer", b"upgrade", b"expect", b"keep-alive", b"proxy-connection"):
         assert not taken.all(name), f"{name!r} was passed on"
     assert len(taken.all(b"host")) <= 1
