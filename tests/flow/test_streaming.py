@@ -1,14 +1,11 @@
-"""What the product exists for: each event arrives when it was made, whatever the request says."""
+"""Behaviour 1, why the product exists: each event arrives when it was made, whatever the request says."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import socket
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -16,8 +13,10 @@ import openai
 import pytest
 
 from tests.kit.gateway import Town
-from tests.kit.needs import needs_nginx
+from tests.kit.nginx import stock_nginx
+from tests.kit.patience import best_s
 
+CLOCKS = ("clock", "async-clock")
 ACCEPTS = ("*/*", "application/json", "application/json, text/event-stream", "text/event-stream")
 
 # Every event carries the moment of its yield: one machine, one clock.
@@ -31,6 +30,15 @@ def handle(req):
             time.sleep(0.2)
             yield f"data: {time.monotonic()}\\n\\n"
     return Response(tell(), mimetype="text/event-stream")
+"""
+
+ASYNC_CLOCK = """
+import asyncio, time
+
+async def handle(event, context):
+    for n in range(5):
+        await asyncio.sleep(0.2)
+        yield str(time.monotonic())
 """
 
 OPENAI = """
@@ -56,61 +64,36 @@ def functions(town: Town) -> None:
     """The functions of this module."""
     for name, source, lang, needs in (
         ("clock", CLOCK, "python3-flask", ""),
+        ("async-clock", ASYNC_CLOCK, "python3-stream", ""),
         ("chat", OPENAI, "python3-stream", "openai\n"),
     ):
         status = town.deploy(name, source, lang=lang, requirements=needs)
         assert status.get("availableReplicas") == 1, status
 
 
-def delays(url: str, headers: dict[str, str]) -> tuple[list[float], httpx.Response]:
-    """Seconds from each event's yield to its arrival."""
+def slowest_s(url: str, accept: str) -> float:
+    """The longest time that an event took from its yield to here, of both functions read side by side."""
+    with ThreadPoolExecutor() as pool:
+        return max(*pool.map(lambda name: _slowest_s(f"{url}/function/{name}", accept), CLOCKS))
+
+
+def _slowest_s(url: str, accept: str) -> float:
     found = []
+    headers = {"Accept": accept, "Accept-Encoding": "gzip"}
     with httpx.stream("POST", url, content="x", headers=headers, timeout=30) as reply:
         for line in reply.iter_lines():
-            if line.startswith("data:"):
+            if line.startswith("data:") and line != "data: {}":
                 found.append(time.monotonic() - float(line[5:]))
-    return found, reply
+    assert 5 == len(found)
+    assert not {"content-length", "etag", "content-encoding"} & set(reply.headers)
+    return max(found)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("accept", ACCEPTS)
 def test_events_arrive_within_50_ms_of_their_yield(town: Town, accept: str) -> None:
     """The response decides to stream; the Accept header has no say."""
-    found, reply = delays(f"{town.url}/function/clock", {"Accept": accept, "Accept-Encoding": "gzip"})
-
-    assert len(found) == 5
-    assert max(found) <= 0.05
-    assert "content-length" not in reply.headers
-    assert "etag" not in reply.headers
-    assert "content-encoding" not in reply.headers
-    assert reply.headers["x-accel-buffering"] == "no"
-
-
-@contextmanager
-def stock_nginx(folder: Path, upstream: str) -> Iterator[str]:
-    """nginx with its default settings in front of an address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    temp = "".join(f"{kind}_temp_path {folder};" for kind in ("fastcgi", "uwsgi", "scgi", "proxy"))
-    (folder / "nginx.conf").write_text(
-        f"daemon off; error_log stderr error; pid {folder}/pid; events {{}} http {{ access_log off; {temp}"
-        f" client_body_temp_path {folder}; server {{ listen 127.0.0.1:{port};"
-        f" location / {{ proxy_pass {upstream}; }} }} }}"
-    )
-    command = [str(needs_nginx()), "-c", str(folder / "nginx.conf"), "-p", str(folder)]
-    nginx = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert nginx.poll() is None
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        nginx.terminate()
-        nginx.wait(10)
+    assert best_s(lambda: slowest_s(town.url, accept), 0.05) <= 0.05
 
 
 @pytest.mark.slow
@@ -118,30 +101,40 @@ def stock_nginx(folder: Path, upstream: str) -> Iterator[str]:
 def test_a_stock_nginx_in_front_delays_nothing(town: Town, tmp_path: Path, accept: str) -> None:
     """nginx buffers by default; `X-Accel-Buffering: no` tells it not to."""
     with stock_nginx(tmp_path, town.url) as url:
-        found, _ = delays(f"{url}/function/clock", {"Accept": accept})
+        assert best_s(lambda: slowest_s(url, accept), 0.05) <= 0.05
 
-    assert len(found) == 5
-    assert max(found) <= 0.05
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLOCKS)
+def test_a_stream_asks_a_proxy_not_to_buffer_it(town: Town, name: str) -> None:
+    """`X-Accel-Buffering: no`, whatever the function set."""
+    with httpx.stream("GET", f"{town.url}/function/{name}", timeout=30) as reply:
+        assert "no" == reply.headers["x-accel-buffering"]
 
 
 @pytest.mark.slow
 def test_the_models_tokens_arrive_as_the_model_sends_them(town: Town) -> None:
     """Through function and gateway a real OpenAI client sees the mock's pace, not a burst."""
-    client = openai.OpenAI(base_url=f"{town.url}/function/chat", api_key="x", max_retries=0)
+    gaps: list[float] = []
 
-    arrivals, text = [], ""
-    began = time.monotonic()
-    with client.chat.completions.create(
-        model="mock", stream=True, messages=[{"role": "user", "content": "What are calorie dense foods?"}]
-    ) as stream:
-        for chunk in stream:
-            arrivals.append(time.monotonic() - began)
-            text += chunk.choices[0].delta.content or ""
+    def first_s() -> float:
+        arrivals = token_arrivals(town)
+        gaps[:] = [b - a for a, b in itertools.pairwise(arrivals)]
+        return arrivals[0]
 
-    gaps = [b - a for a, b in itertools.pairwise(arrivals)]
-    assert text
-    assert arrivals[0] < 0.5
-    assert sum(0.02 < gap < 0.1 for gap in gaps) > 0.7 * len(gaps)
+    assert best_s(first_s, 0.25) <= 0.25  # the model's 0.1 s are in it; the function's own client is not warm
+    assert sum(0.02 < gap < 0.1 for gap in gaps) > 0.7 * len(gaps) > 20
+
+
+def token_arrivals(town: Town) -> list[float]:
+    """When each chunk of an answer of 40 tokens came, in seconds since it was asked for."""
+    query = {"model": "mock?tokens=40"}
+    with openai.OpenAI(base_url=f"{town.url}/function/chat", api_key="x", default_query=query) as client:
+        began = time.monotonic()
+        with client.chat.completions.create(
+            model="any", stream=True, messages=[{"role": "user", "content": "hi"}]
+        ) as stream:
+            return [time.monotonic() - began for chunk in stream if chunk.choices[0].delta.content]
 
 
 @pytest.mark.slow
