@@ -49,7 +49,12 @@ def is_alive(pid: int) -> bool:
             "add 'nosuch-thing' to",
             "line 1, in <module>",
         ),
-        ("def handel(req): ...", "named 'handle'; found: 'handel'", "Name the function", ""),
+        (
+            "def handel(req): ...",
+            "named 'handle', or an ASGI app named 'app'; found: 'handel'",
+            "Name the function",
+            "",
+        ),
         ("handle = 3", "handle is a int", "", ""),
         ("def handle(:", "SyntaxError", "", "handler.py"),
         ("x = 1\nraise RuntimeError('no\\nkey')", "RuntimeError: no", "", "line 2, in <module>"),
