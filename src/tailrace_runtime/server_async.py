@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 
 import uvloop
 
+from tailrace_runtime import asgi
 from tailrace_runtime.calls import EXIT_RETIRED, RETIRE_BOUND_S, STUCK, Calls
 from tailrace_runtime.exchange import AsyncApp, Exchange
 from tailrace_runtime.journal import Journal
@@ -38,7 +39,7 @@ class Server:
         self._left = self.loop.create_future()
         self._watch = LoopWatch(
             journal,
-            entries=frozenset((Exchange._run.__code__,)),
+            entries=frozenset((Exchange._run.__code__, asgi.RUN)),
             call_now=self._call_now,
             advice=_ADVICE,
         )

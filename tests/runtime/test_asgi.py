@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 # Each path is one behaviour. What an app learns it prints, so that a test can wait for it.
 APP = """
 import asyncio
+import time
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -61,6 +62,10 @@ async def events(scope, receive, send):
 
 async def early(scope, receive, send):
     raise ValueError("before the head")
+
+async def blocks(scope, receive, send):
+    time.sleep(1.8)
+    await further(scope, receive, send)
 
 async def exits(scope, receive, send):
     raise SystemExit(3)
@@ -603,6 +608,15 @@ def test_what_an_app_prints_bears_its_call(replica: Replica) -> None:
 
     report = replica.wait_report(lambda r: "in the background" in str(r.get("text")) and r["call"] == "c-7")
     assert "stderr" == report["stream"]
+
+
+def test_an_app_that_holds_up_the_others_is_told_of_with_its_call() -> None:
+    """As any other handler that blocks the loop."""
+    with loaded_replica(APP, kind="asgi") as running:
+        running.ask("GET", "/blocks", headers={"X-Call-Id": "c-8"})
+
+        report = running.wait_log("in blocks")
+        assert "c-8" == report["call"]
 
 
 def test_a_request_for_another_protocol_is_not_served(replica: Replica) -> None:
