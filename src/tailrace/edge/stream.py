@@ -17,10 +17,10 @@ from tailrace.options import DialectName
 from tailrace.wire.dialects import (
     TELLING,
     Dialect,
+    count_content,
     dialect_of_event,
     dialect_of_head,
     failure_frames,
-    has_content,
     heartbeat,
     status_frame,
     whole_events,
@@ -102,7 +102,9 @@ class Stream:
         if self._is_flowing and whole is not None and body.endswith(b"\n\n"):
             # The common case: a stream in full flow, and whole events in a whole chunk.
             self.sent_bytes += len(body)
-            self._count(body, now)
+            is_plain = body.startswith(b"data:") and b"\n:" not in body and b"\nevent:" not in body
+            events = body.count(b"\n\n") if is_plain else count_content(self._dialect, body, is_first=False)
+            self._count(body, events, now)
             self._outbox.put(self._transport, whole)
             return
         if self._dialect is None:
@@ -126,20 +128,20 @@ class Stream:
         self._is_between = self._ending.endswith((b"\n\n", b"\n\r\n", b"\r\r"))
         if before and _CUT_ID.search(before + body[:3]):
             self._has_ids = True  # the line was cut in two
-        if self.first_content_at != math.inf:
-            self._count(body, now)
-        elif has_content(self._dialect, body):
+        is_first = self.first_content_at == math.inf
+        events = count_content(self._dialect, body, is_first=is_first)
+        if events and is_first:
             self.first_content_at = now
-            self._count(body, now)
+        self._count(body, events, now)
 
-    def _count(self, body: bytes, now: float) -> None:
+    def _count(self, body: bytes, events: int, now: float) -> None:
         numbers = self._numbers
-        events = body.count(b"\n\n") or body.count(b"\n\r\n") or body.count(b"\r\r")
-        if numbers is not None and events:
-            numbers.events += events
-            if self.last_content_at != math.inf:
-                numbers.event_gap.observe(now - self.last_content_at)
-        self.last_content_at = now
+        if events:
+            if numbers is not None:
+                numbers.events += events
+                if self.last_content_at != math.inf:
+                    numbers.event_gap.observe(now - self.last_content_at)
+            self.last_content_at = now
         if b"id:" in body and _ID.search(body):
             self._has_ids = True
 

@@ -42,7 +42,7 @@ _EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\n\r\n|\r\r")
 _NAME = re.compile(rb"(?:^|[\r\n])event: ?([^\r\n]*)")
 # Events that servers of the field send to say that they are there, not to say something.
-_CONTROL_EVENTS = frozenset((b"ping", b"status", b"heartbeat", b"keepalive", b"keep-alive"))
+_CONTROL_EVENTS = frozenset((b"ping", b"status", b"heartbeat", b"keepalive", b"keep-alive", b"end"))
 # The first chunk of a chat completion: a role, and an empty content or none.
 _ROLE_ALONE = re.compile(
     rb'"delta": ?\{"role": ?"[a-z]+"(?:, ?"content": ?(?:""|null))?(?:, ?"refusal": ?null)?\}'
@@ -103,21 +103,25 @@ def status_frame(state: str) -> bytes:
     return b'event: status\ndata: {"state":"%b"}\n\n' % state.encode()
 
 
-def has_content(dialect: Dialect | None, events: bytes) -> bool:
-    """Whether some event of these carries data of the answer: no comment, no control event, no role alone.
+def count_content(dialect: Dialect | None, events: bytes, *, is_first: bool) -> int:
+    """How many events of these carry data of the answer: comments and control events carry none.
 
     ``events`` are bytes of an event stream in which the events that are looked for stand whole.
+
+    Args:
+        is_first: No content has come yet: the chunk of a chat completion that only names a role is none.
     """
+    found = 0
     for event in _EVENT_END.split(events):
         if not _DATA.search(event):
             continue
         name = _NAME.search(event)
         if name is not None and name[1] in _CONTROL_EVENTS:
             continue
-        if dialect in (Dialect.OPENAI, None) and _ROLE_ALONE.search(event):
+        if is_first and not found and dialect in (Dialect.OPENAI, None) and _ROLE_ALONE.search(event):
             continue
-        return True
-    return False
+        found += 1
+    return found
 
 
 def failure_frames(dialect: Dialect | None, code: str, message: str, call_id: str) -> bytes:
