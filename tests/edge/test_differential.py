@@ -45,6 +45,14 @@ def test_a_hostile_answer_reaches_the_client_whole_or_visibly_broken(edge: EdgeL
     assert reply.expected == edge.reply(reply.data)
 
 
+def test_empty_lines_between_requests_are_skipped_wherever_they_are_cut(edge: EdgeLoop) -> None:
+    """One before each request, also of the same request again and again, also in a write of its own."""
+    one = b"GET /function/fn/ HTTP/1.1\r\nHost: a\r\n\r\n"
+    pieces = [one, b"\r\n", one, b"\r", b"\n", one, b"\r\n" + one, b"\r\n", b"\r\n" + one]
+
+    assert (*[Passed(b"GET", b"/")] * 4, 400) == edge.outcome(b"".join(pieces), pieces)
+
+
 def passed(outcome: tuple[Outcome, ...]) -> int:
     return sum(isinstance(one, Passed) for one in outcome)
 

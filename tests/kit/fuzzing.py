@@ -77,9 +77,9 @@ class EdgeLoop:
         """`EdgeTap.check_answer`."""
         self._runner.run(self._tap.check_answer(data))
 
-    def outcome(self, data: bytes) -> tuple[Outcome, ...]:
+    def outcome(self, data: bytes, pieces: list[bytes] | None = None) -> tuple[Outcome, ...]:
         """`EdgeTap.outcome`."""
-        return self._runner.run(self._tap.outcome(data))
+        return self._runner.run(self._tap.outcome(data, pieces))
 
     def reply(self, data: bytes) -> Got:
         """`EdgeTap.reply`."""

@@ -375,7 +375,8 @@ def conversation(rng: random.Random) -> bytes:
             else rng.choice((b"/", b"/function/no/", b"/function/"))
         )
         draft = plain_request(rng, path)
-        sent += (bend(rng, draft, bend_request_line) if rng.randrange(3) else draft).render()
+        one = (bend(rng, draft, bend_request_line) if rng.randrange(3) else draft).render()
+        sent += rng.choice((b"", b"", b"", b"\r\n")).join([one] * rng.choice((1, 1, 1, 2, 3)))
     return scratched(rng, sent) if not rng.randrange(12) else sent
 
 

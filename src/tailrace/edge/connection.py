@@ -205,6 +205,7 @@ class Connection:
     def _read_head(self, data: bytes) -> None:
         request = self._last_request
         if request is not None and not self._heads.held and data.startswith(self._last):
+            self._heads.has_skipped = False
             self._begin(request, data[len(self._last) :])
             return
         try:

@@ -172,14 +172,15 @@ def _value(lines: list[Line], name: bytes) -> bytes:
 class HeadReader:
     """Cuts heads out of what a connection gives, looking at each byte once.
 
-    A head that trickles in costs no more than one that comes whole. ``held`` is what has come of the next.
+    A head that trickles in costs no more than one that comes whole. ``held`` is what has come of the next,
+    ``has_skipped`` whether an empty line came before it: whoever knows a head without asking resets that.
     """
 
-    __slots__ = ("_has_skipped", "held")
+    __slots__ = ("has_skipped", "held")
 
     def __init__(self) -> None:
         self.held = bytearray()
-        self._has_skipped = False
+        self.has_skipped = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """The head, its empty line included, and what follows it; None while it is not complete.
@@ -189,17 +190,17 @@ class HeadReader:
         """
         held = self.held
         # One empty line after the last message is skipped. Source: RFC 9112 section 2.2
-        if self._has_skipped:
+        if self.has_skipped:
             pass
         elif held == b"\r" and data.startswith(b"\n"):
             held.clear()
-            data, self._has_skipped = data[1:], True
+            data, self.has_skipped = data[1:], True
         elif not held and data.startswith(b"\r\n"):
-            data, self._has_skipped = data[2:], True
+            data, self.has_skipped = data[2:], True
         if not held:
             end = data.find(b"\r\n\r\n", 0, HEAD_LIMIT)
             if end >= 0:
-                self._has_skipped = False
+                self.has_skipped = False
                 return data[: end + 4], data[end + 4 :]
         seen = len(held)
         held += data
@@ -207,7 +208,7 @@ class HeadReader:
         if end >= 0:
             whole = bytes(held)
             held.clear()
-            self._has_skipped = False
+            self.has_skipped = False
             return whole[: end + 4], whole[end + 4 :]
         if len(held) >= HEAD_LIMIT:
             raise HeadRefused(431, f"the head is longer than {HEAD_LIMIT} bytes")
