@@ -243,7 +243,7 @@ class Connection:
         call.open()
         if not rest or self.transport.is_closing():
             return
-        if self._call is None and not self._is_lingering:  # answered already: the rest is the next request
+        if call.is_over and not self._is_lingering:  # answered already: the rest is the next request
             self._pending += rest
             edge.loop.call_soon(self._next)
         else:
