@@ -68,7 +68,7 @@ EARLY_HEAD = Option(
     "",
     "Whether a caller that waits for an event stream gets its head after 5 s at most, and heartbeats from "
     "then on, also while no replica has the call yet. What fails later is told as an error event. "
-    "Without it: for requests whose `Accept` names `text/event-stream`.",
+    "Without it: for requests whose `Accept` names `text/event-stream` and no `application/json`.",
 )
 STATUS = Option(
     "com.tailrace.stream.status",

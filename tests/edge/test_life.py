@@ -331,13 +331,30 @@ def test_what_fails_after_an_early_head_is_told_as_an_event(reply: bytes, code: 
     run(main())
 
 
+@pytest.mark.parametrize("rest", [b"", b": on", b": one\n\ndata: two\n\n"])
+def test_a_sized_event_stream_follows_an_early_head(rest: bytes) -> None:
+    """A handler may return all its events as one body; the client was promised no length."""
+
+    async def main() -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n"
+        events = b"data: 1\n\n" + rest
+        for steps in ((head % len(events) + events,), (head % len(events) + b"da", 0.05, events[2:])):
+            async with edge_before(saying(0.2, *steps), early_head_s=0.05) as under_test:
+                assert body_of(await under_test.ask(GET_EVENTS)) == events
+                assert {"done": 1} == dict(under_test.edge.numbers.of("fn.openfaas-fn").ends)
+
+    run(main())
+
+
 def test_an_early_head_is_only_for_those_who_asked() -> None:
-    """Another Accept, or the annotation: the caller waits for the real status."""
+    """Another Accept, one that takes JSON too, or the annotation: the caller waits for the real status."""
 
     async def main() -> None:
         late = saying(0.3, b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")
+        either = GET_EVENTS.replace(b"Accept: ", b"Accept: application/json, ")
         async with edge_before(late, early_head_s=0.05) as under_test:
             assert (await under_test.ask(GET)).startswith(b"HTTP/1.1 404 ")
+            assert (await under_test.ask(either)).startswith(b"HTTP/1.1 404 ")
         off = {"com.tailrace.stream.early-head": "off"}
         async with edge_before(late, early_head_s=0.05, annotations=off) as under_test:
             assert (await under_test.ask(GET_EVENTS)).startswith(b"HTTP/1.1 404 ")

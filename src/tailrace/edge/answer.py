@@ -78,7 +78,6 @@ class Answer:
         head = reply.head
         return not self.is_early or (
             head.status == 200
-            and head.content_length is None
             and head.content_type.lower().startswith(b"text/event-stream")
             and not head.get(b"content-encoding")
         )

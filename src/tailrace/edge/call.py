@@ -191,12 +191,17 @@ class Call:
 
     def on_reply_whole(self, reply: Reply, body: bytes) -> None:
         """A whole answer at once."""
-        if reply.is_fault or self._answer.is_early:
+        if reply.is_fault or not self._answer.fits(reply):
             self._refuse_reply(reply)
             return
         if not self._is_request_sent:
             self._client.keep_alive = False
-        self._answer.send_whole(reply, body)
+        if self._answer.is_early:
+            stream = self._answer.begin(reply)
+            stream.send(body, None)
+            stream.end()
+        else:
+            self._answer.send_whole(reply, body)
         self._finish()
 
     def on_reply(self, reply: Reply) -> None:

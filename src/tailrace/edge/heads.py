@@ -88,6 +88,8 @@ class Request:
                 if seconds is None or seconds <= 0:
                     self.refusal = InvalidRequest("X-Timeout is not a duration such as 10s or 1m30s")
                 self.timeout_s = seconds or 0.0
+        if self.accepts_json:
+            self.wants_events = False  # either is welcome, so it is the function's to say which
 
 
 def _to_function(

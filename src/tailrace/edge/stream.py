@@ -85,7 +85,7 @@ class Stream:
 
     def read_dialect(self, head: ResponseHead, wished: DialectName | None) -> None:
         """Take the dialect from the function's head, or from its annotation where that speaks of streams."""
-        if head.content_length is not None:
+        if head.content_length is not None and not self.is_head_sent:
             return  # a sized body has no room for a frame of ours: the only truth left is a cut
         found = dialect_of_head(head)
         self._dialect = Dialect(wished) if wished and found is not Dialect.PLAIN else found
