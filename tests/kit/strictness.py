@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import explained, hostile, nginx, oracle, replies
+from tests.kit import explained, hostile, nginx_cases, oracle, replies
 from tests.kit.hostile import Case, Outcome, Passed
 from tests.kit.needs import needs_nginx
 from tests.kit.oracle import Answered
@@ -91,10 +91,10 @@ class NginxSays:
 
 async def ask_nginx(program: Path) -> NginxSays:
     """What this nginx does with every row; takes some seconds, in which it waits for what never comes."""
-    outcomes = await nginx.outcomes(program, [case.data for case in hostile.REQUESTS])
-    got = await nginx.replies(program, [reply.data for reply in replies.REPLIES])
+    outcomes = await nginx_cases.outcomes(program, [case.data for case in hostile.REQUESTS])
+    got = await nginx_cases.replies(program, [reply.data for reply in replies.REPLIES])
     return NginxSays(
-        nginx.version(program),
+        nginx_cases.version(program),
         dict(zip((case.name for case in hostile.REQUESTS), outcomes, strict=True)),
         dict(zip((reply.name for reply in replies.REPLIES), got, strict=True)),
     )

@@ -316,10 +316,7 @@ def _compare(said: Said, got: list[Answered], seen: list[Asked | str]) -> None:
         is_forwarded = answered is not None and any(name == b"x-number" for name, _ in answered.headers)
         if answered is None and left:
             # Answers are lost when the edge closes while the client still writes: match by what it asked.
-            is_forwarded = not isinstance(left[0], str) and _route_of(asked) == (
-                left[0].method,
-                left[0].target,
-            )
+            is_forwarded = isinstance(left[0], Asked) and _route_of(asked) == _line_of(left[0])
         if is_forwarded:
             assert left, "an answer without a request"
             taken = left.pop(0)
@@ -332,6 +329,10 @@ def _compare(said: Said, got: list[Answered], seen: list[Asked | str]) -> None:
     assert not left, f"nobody sent {left}"
     extra = got[len(said.requests) :]
     assert all(answered.status >= 400 for answered in extra), "an answer to nothing"
+
+
+def _line_of(taken: Asked) -> tuple[bytes, bytes]:
+    return taken.method, taken.target
 
 
 def _route_of(asked: Asked) -> tuple[bytes, bytes]:
