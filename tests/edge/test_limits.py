@@ -262,9 +262,9 @@ def test_a_client_that_stops_reading_pauses_its_function_and_is_cut() -> None:
             await until(lambda: client.transport.get_write_buffer_size() > 0)
             assert client.transport.get_write_buffer_size() < 512 * 1024
             await until(lambda: under_test.function.ready[0].in_flight == 0)
+            await until(lambda: not under_test.edge.clients)
 
             assert {"client_gone": 1} == dict(under_test.edge.numbers.of("fn.openfaas-fn").ends)
-            assert not under_test.edge.clients
             sock.close()
 
     run(main())
