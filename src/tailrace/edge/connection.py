@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import socket
-import struct
 from typing import cast
 
 from tailrace.edge import ends
 from tailrace.edge.call import Call
+from tailrace.edge.closing import close_gently, reset_when_closed
 from tailrace.edge.heads import Request
 from tailrace.edge.plane import Edge
 from tailrace.edge.replies import refusal
@@ -24,8 +23,6 @@ PIPELINED_BYTES = 64 * 1024
 # After an answer that came before the request's end, the rest is read and dropped for this long, so that
 # the client sees the answer instead of a reset. Source: RFC 9112 section 9.6.
 LINGER_S = 2.0
-# A connection that is being closed but whose client does not read is aborted after this.
-CLOSE_S = 5.0
 # What was written to a TLS connection that is to be reset has so long to leave.
 LAST_BYTES_S = 0.1
 
@@ -346,8 +343,7 @@ class Connection:
         self._is_lingering = True
         self._edge.idle.pop(self, None)
         self._edge.outbox.flush()
-        self.transport.close()
-        self._timer = self._edge.loop.call_later(CLOSE_S, self.transport.abort)
+        close_gently(self._edge.loop, self.transport)
 
     def cut(self, *, with_reset: bool) -> None:
         """End the connection so that no client can take the body for complete.
@@ -359,9 +355,7 @@ class Connection:
         self._body = None
         self._edge.outbox.flush()
         if with_reset:
-            sock = self.transport.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_when_closed(self.transport)
             if self._edge.is_tls:  # whose closing is a goodbye, and so a clean end too
                 self._is_lingering = True
                 self._timer = self._edge.loop.call_later(LAST_BYTES_S, self.transport.abort)

@@ -8,7 +8,8 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
-from tailrace.edge.connection import CLOSE_S, Connection
+from tailrace.edge.closing import CLOSE_S
+from tailrace.edge.connection import Connection
 from tailrace.edge.plane import Edge
 
 

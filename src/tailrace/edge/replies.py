@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tailrace.edge.heads import Request
-from tailrace.errors import TailraceError
+from tailrace.errors import FunctionError, TailraceError
 from tailrace.wire.heads import phrase
 
 # What a caller that is refused for want of room may wait before it asks again.
@@ -22,7 +22,7 @@ def error_reply(error: TailraceError, request: Request, call_id: str, date: byte
 
     JSON for a request that accepts ``application/json`` (what the OpenAI SDKs send, so that their
     exception carries the text), else the plain text that OpenFaaS's clients print.
-    ``X-OpenFaaS-Internal`` marks it as the platform's, not the function's.
+    ``X-OpenFaaS-Internal`` marks it as the platform's; a handler that failed is the function's own answer.
     """
     return _reply(
         error.http_status,
@@ -33,6 +33,7 @@ def error_reply(error: TailraceError, request: Request, call_id: str, date: byte
         code=error.code,
         keep_alive=keep_alive,
         is_head=request.head.method == b"HEAD",
+        is_internal=error.code != FunctionError.code,
     )
 
 
@@ -46,6 +47,7 @@ def _reply(
     code: str,
     keep_alive: bool,
     is_head: bool = False,
+    is_internal: bool = True,
 ) -> bytes:
     if is_json:
         error = {"code": code, "message": text, "call_id": call_id}
@@ -57,8 +59,9 @@ def _reply(
         date.removesuffix(b"\r\n"),
         b"Content-Type: " + kind,
         b"Content-Length: %d" % len(body),
-        b"X-OpenFaaS-Internal: tailrace",
     ]
+    if is_internal:
+        lines.append(b"X-OpenFaaS-Internal: tailrace")
     if call_id:
         lines.append(b"X-Call-Id: " + call_id.encode())
     if status in (429, 503):

@@ -12,11 +12,10 @@ from collections.abc import Callable
 
 from tailrace.edge import ends
 from tailrace.edge.clocks import Clocks
+from tailrace.edge.closing import close_gently
 from tailrace.edge.plane import Edge
+from tailrace.edge.watch import Watch
 from tailrace.errors import TailraceError
-
-# What was written last may take this long to leave once the other side has ended.
-CLOSE_S = 5.0
 
 
 class Tunnel:
@@ -65,6 +64,14 @@ class Tunnel:
         """One side ended: what it sent still leaves, then the other side ends too."""
         self._over(ends.CLIENT_GONE if is_client else ends.DONE if is_clean else ends.REPLICA_DIED)
 
+    def watch(self, transport: asyncio.Transport, *, is_client: bool) -> Watch:
+        """Ask about a side that is not read, until the watch is stopped."""
+
+        def on_gone() -> None:
+            self.on_end(is_client=is_client, is_clean=False)
+
+        return Watch(self._edge.loop, transport, on_gone)
+
     def _over(self, reason: str) -> None:
         if self._is_over:
             return
@@ -72,9 +79,7 @@ class Tunnel:
         self._edge.clients.discard(self)
         self._edge.wheel.forget(self)
         for transport in (self.transport, self._upstream):
-            transport.close()
-            if transport.get_write_buffer_size():
-                self._edge.loop.call_later(CLOSE_S, transport.abort)
+            close_gently(self._edge.loop, transport)
         self._on_over(reason, self._sent_bytes)
 
     def _due_at(self) -> float:
@@ -109,12 +114,13 @@ class Tunnel:
 class _Side(asyncio.Protocol):
     """One side's connection."""
 
-    __slots__ = ("_is_client", "_other", "_tunnel")
+    __slots__ = ("_is_client", "_other", "_tunnel", "_watch")
 
     def __init__(self, tunnel: Tunnel, other: asyncio.Transport, *, is_client: bool) -> None:
         self._tunnel = tunnel
         self._other = other
         self._is_client = is_client
+        self._watch: Watch | None = None
 
     def data_received(self, data: bytes) -> None:
         self._tunnel.on_bytes(data, is_client=self._is_client)
@@ -124,12 +130,21 @@ class _Side(asyncio.Protocol):
         self._tunnel.on_end(is_client=self._is_client, is_clean=True)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._stop_watch()
         self._tunnel.on_end(is_client=self._is_client, is_clean=error is None)
 
     def pause_writing(self) -> None:
+        """This side is full: the other one is not read, only asked whether it is still there."""
         if not self._other.is_closing():
             self._other.pause_reading()
+            self._watch = self._tunnel.watch(self._other, is_client=not self._is_client)
 
     def resume_writing(self) -> None:
+        self._stop_watch()
         if not self._other.is_closing():
             self._other.resume_reading()
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
