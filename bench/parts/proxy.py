@@ -10,7 +10,7 @@ from bench.rows import Limit, Row
 from bench.session import Contender, Measure, Session, Weighed
 
 CONNECTIONS = 16
-REQUESTS_S = 1.5
+REQUESTS_S = 1.2
 # An event that comes alone costs a wake-up of everybody; events that come together share it. So what a chunk
 # costs depends on how busy a proxy is: here with a few thousand events/s, and with most of a core's worth.
 QUIET = Paced(64, 60, 25, ramp_s=0.1)

@@ -9,7 +9,7 @@ from bench.rows import Limit, Row
 from bench.session import Contender, Measure, Session, Weighed
 
 CONNECTIONS = (1, 16, 64)
-SECONDS = 1.5
+SECONDS = 1.2
 TWO = "nginx, 2 workers"
 
 
