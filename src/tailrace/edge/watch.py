@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import select
+import struct
+import termios
 from collections.abc import Callable
 
 # How often it is asked.
@@ -46,12 +49,26 @@ class Stall:
 
     def __init__(self, transport: asyncio.Transport, now: float) -> None:
         self._transport = transport
-        self._left = transport.get_write_buffer_size()
+        self._left = _untaken_bytes(transport)
         self._since = now
 
     def since(self, now: float) -> float:
         """Monotonic seconds; it is now when it took something since the last look."""
-        left = self._transport.get_write_buffer_size()
+        left = _untaken_bytes(self._transport)
         if left != self._left:
             self._left, self._since = left, now
         return self._since
+
+
+def _untaken_bytes(transport: asyncio.Transport) -> int:
+    """What was sent and the peer has not taken: here, and in the kernel where it tells (Linux).
+
+    The kernel asks for more only when a good part of its own buffer, megabytes, is free again; a reader of
+    some KB a second would seem to have stopped.
+    """
+    left = transport.get_write_buffer_size()
+    try:
+        queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return left
+    return left + int(struct.unpack("i", queued)[0])
