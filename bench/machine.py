@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NoReturn
 
+import tailrace.edge.call
+
 START_LIMIT_S = 20.0
 END_LIMIT_S = 3.0
 
@@ -142,7 +144,7 @@ def find_nginx() -> str:
 
 
 def facts() -> dict[str, str]:
-    """What a reader must know of the machine, and nothing that names it."""
+    """What a reader must know of machine and build, and nothing that names the machine."""
     model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     version = subprocess.run([find_nginx(), "-v"], capture_output=True, text=True, check=True).stderr
     return {
@@ -151,4 +153,5 @@ def facts() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "nginx": version.rpartition("/")[2].strip(),
+        "data path": "interpreted" if tailrace.edge.call.__file__.endswith(".py") else "compiled",
     }

@@ -135,8 +135,8 @@ def quote(results: Results) -> str:
     lines += [
         "",
         f"{results.date}: {facts['cores']} cores ({facts['cpu']}), Python {facts['python']}, "
-        f"nginx {facts['nginx']}; medians of {results.rounds} rounds in turn. "
-        f"[All rows with their ranges](bench/results/{results.date}.md).",
+        f"nginx {facts['nginx']}, data path {facts['data path']}; medians of {results.rounds} rounds "
+        f"in turn. [All rows with their ranges](bench/results/{results.date}.md).",
     ]
     return "\n".join(lines) + "\n"
 

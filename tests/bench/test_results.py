@@ -50,7 +50,7 @@ def test_a_results_file_names_no_machine_and_no_path(path: Path) -> None:
     text = path.read_text()
     results = msgspec.json.decode(text, type=Results)
 
-    assert {"cores", "cpu", "kernel", "python", "nginx"} == set(results.machine)
+    assert {"cores", "cpu", "kernel", "python", "nginx", "data path"} == set(results.machine)
     assert path.stem == results.date
     assert set(PARTS) == {row.part for row in results.rows}
     assert [] == re.findall(r"/(?:home|root|work|tmp|usr|var)/", text)
