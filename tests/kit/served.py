@@ -40,6 +40,20 @@ class Serve:
         assert status.get("availableReplicas") == 1, status
 
 
+def replicas_of(state: Path) -> list[int]:
+    """Processes whose home lies in the state directory."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                environ = (process / "environ").read_bytes()
+            except OSError:
+                continue
+            if f"HOME={state}/replicas/".encode() in environ:
+                found.append(int(process.name))
+    return found
+
+
 class Caller:
     """One connection to a gateway, driven by hand."""
 
