@@ -59,7 +59,7 @@ def test_bent_messages_are_read_as_by_others_or_refused(target: Target, rng: ran
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EDGE_TARGETS)
+@pytest.mark.parametrize("name", ["conversation", "answer"])
 @SHORT
 @given(rng=st.randoms(use_true_random=False))
 def test_bent_conversations_do_not_pass_the_edge(
@@ -67,6 +67,14 @@ def test_bent_conversations_do_not_pass_the_edge(
 ) -> None:
     """A replica gets what h11 reads in the client's bytes, a client what h11 reads in the replica's."""
     edge[name].check(edge[name].make(rng))
+
+
+@pytest.mark.slow
+@settings(SHORT, max_examples=15)
+@given(rng=st.randoms(use_true_random=False))
+def test_streams_cut_anywhere_arrive_as_they_are(edge: dict[str, Target], rng: random.Random) -> None:
+    """Each twelve times at once, with heartbeats in its pauses, ending well or not."""
+    edge["stream"].check(edge["stream"].make(rng))
 
 
 def test_the_corpus_is_complete() -> None:

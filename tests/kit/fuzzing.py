@@ -11,7 +11,7 @@ import contextlib
 import random
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ import uvloop
 from tests.kit import checks, hostile, mutants, replies
 from tests.kit.hostile import Outcome
 from tests.kit.replies import Got
-from tests.kit.tap import EdgeTap, edge_tap
+from tests.kit.streamtap import StreamTap, stream_tap
+from tests.kit.tap import EdgeTap, edge_tap, loop_faults
 
 CORPUS = Path(__file__).parent.parent / "fuzz" / "corpus"
 
@@ -59,15 +60,16 @@ PARSERS = (
     Target("chunked", mutants.bent_chunked, checks.check_chunked),
     Target("events", mutants.events, checks.check_events),
 )
-EDGE_TARGETS = ("conversation", "answer")
+EDGE_TARGETS = ("conversation", "answer", "stream")
 
 
 class EdgeLoop:
-    """A running edge on a loop of its own, to be used from synchronous code."""
+    """Running edges on a loop of their own, to be used from synchronous code."""
 
-    def __init__(self, runner: asyncio.Runner, tap: EdgeTap) -> None:
+    def __init__(self, runner: asyncio.Runner, tap: EdgeTap, streams: StreamTap) -> None:
         self._runner = runner
         self._tap = tap
+        self._streams = streams
 
     def check_conversation(self, data: bytes) -> None:
         """`EdgeTap.check_conversation`."""
@@ -76,6 +78,10 @@ class EdgeLoop:
     def check_answer(self, data: bytes) -> None:
         """`EdgeTap.check_answer`."""
         self._runner.run(self._tap.check_answer(data))
+
+    def check_stream(self, data: bytes) -> None:
+        """`StreamTap.check`."""
+        self._runner.run(self._streams.check(data))
 
     def outcome(self, data: bytes, pieces: list[bytes] | None = None) -> tuple[Outcome, ...]:
         """`EdgeTap.outcome`."""
@@ -90,19 +96,25 @@ class EdgeLoop:
         return {
             "conversation": Target("conversation", mutants.conversation, self.check_conversation),
             "answer": Target("answer", mutants.reply, self.check_answer),
+            "stream": Target("stream", mutants.events, self.check_stream),
         }
 
 
 @contextlib.contextmanager
 def edge_loop() -> Iterator[EdgeLoop]:
-    """A running edge; it ends with the context."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        context = edge_tap()
-        tap = runner.run(context.__aenter__())
-        try:
-            yield EdgeLoop(runner, tap)
-        finally:
-            runner.run(context.__aexit__(None, None, None))
+    """Running edges; they end with the context."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.ExitStack() as stack:
+        context = _taps()
+        tap, streams = runner.run(context.__aenter__())
+        stack.callback(lambda: runner.run(context.__aexit__(None, None, None)))
+        yield EdgeLoop(runner, tap, streams)
+
+
+@contextlib.asynccontextmanager
+async def _taps() -> AsyncIterator[tuple[EdgeTap, StreamTap]]:
+    with loop_faults() as faults:
+        async with edge_tap(faults) as tap, stream_tap(faults) as streams:
+            yield tap, streams
 
 
 def files(target: str) -> list[Path]:

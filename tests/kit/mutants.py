@@ -381,7 +381,7 @@ def conversation(rng: random.Random) -> bytes:
 
 
 EVENT_PIECES = (
-    b"data: a", b"data:", b"data", b"data: {\"object\":\"chat.completion.chunk\"}", b": ping", b":",
+    b"data: a", b"data:", b"data", b"data: {\"object\":\"chat.completion.chunk\"}", b": pong", b":",
     b"event: error", b"event: end", b"id: 7", b"id: \x00", b"retry: 5", b"retry: x", b"data: [DONE]",
     b" data: a", b"\xef\xbb\xbf", b"\xff", b"data: \xc3", b"datax: 1", b"data: " + b"x" * 50, b"{\"a\":1}",
     b"", b"",

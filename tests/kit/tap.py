@@ -12,7 +12,7 @@ import itertools
 import random
 import re
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 from tests.kit import explained, oracle
@@ -389,12 +389,21 @@ def _compare_answer(
     assert b'"function_failed"' in got.body or b'"replica_failed"' in got.body, f"a clean end: {got.body!r}"
 
 
-@contextlib.asynccontextmanager
-async def edge_tap() -> AsyncIterator[EdgeTap]:
-    """A running tap. Whatever the loop has to complain about is a fault."""
+@contextlib.contextmanager
+def loop_faults() -> Iterator[list[str]]:
+    """Whatever the running loop has to complain about until the context is left."""
     faults: list[str] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: faults.append(repr(context)))
+    try:
+        yield faults
+    finally:
+        loop.set_exception_handler(None)
+
+
+@contextlib.asynccontextmanager
+async def edge_tap(faults: list[str]) -> AsyncIterator[EdgeTap]:
+    """A running tap. What is put into ``faults`` fails its checks."""
     taps: list[EdgeTap] = []
 
     async def replica(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -407,4 +416,3 @@ async def edge_tap() -> AsyncIterator[EdgeTap]:
         finally:
             await taps[0].close()
             under_test.stop_replicas()
-            loop.set_exception_handler(None)
