@@ -139,6 +139,7 @@ async def edge_before(
             await edge.aclose()
             for server in servers:
                 server.close()
+            await asyncio.sleep(0)  # a connection that was accepted last gets its task now, which is awaited
             await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
 
 
