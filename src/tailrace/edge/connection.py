@@ -102,8 +102,8 @@ class Connection:
 
     def pause_writing(self) -> None:
         now = self._edge.clock()
-        self._stall = Stall(self.transport, now)
-        self.look_by(now + self._edge.settings.stall_timeout_s)
+        self._stall = Stall(self.transport, now, self._edge.settings.stall_timeout_s)
+        self.look_by(self._stall.look_again(now))
         if self._call is not None:
             self._call.on_client_full()
 
@@ -135,16 +135,17 @@ class Connection:
         """Do what is due; when to look again."""
         if self.transport.is_closing():
             return math.inf
-        limit_s = self._edge.settings.stall_timeout_s
-        stalls_at = self._stall.since(now) + limit_s if self._stall is not None else math.inf
-        if now >= stalls_at:
-            self._vanish()
-            return math.inf
+        looks_at = math.inf
+        if self._stall is not None:
+            looks_at = self._stall.look_again(now)
+            if now >= looks_at:
+                self._vanish()
+                return math.inf
         call = self._call
         if call is not None:
-            return min(stalls_at, call.on_clock(now))
+            return min(looks_at, call.on_clock(now))
         if self._is_lingering or self._stall is not None:
-            return stalls_at
+            return looks_at
         settings = self._edge.settings
         if not self._heads.held and self._requests:
             at = self._waits_since + settings.keep_alive_timeout_s

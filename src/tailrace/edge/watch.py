@@ -11,6 +11,9 @@ from collections.abc import Callable
 
 # How often it is asked.
 LOOK_S = 0.5
+# What a client takes is asked for so often within the time it may take nothing. Asked for at its end alone,
+# the bytes that the kernel had room for at its beginning would earn it the same time once more.
+STALL_LOOKS = 8
 _GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
@@ -43,21 +46,22 @@ class Watch:
 
 
 class Stall:
-    """A client whose buffer is full: since when it has taken nothing of what was sent to it."""
+    """A client whose buffer is full, and how long it may go on taking nothing of what was sent to it."""
 
-    __slots__ = ("_left", "_since", "_transport")
+    __slots__ = ("_left", "_limit_s", "_since", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, now: float) -> None:
+    def __init__(self, transport: asyncio.Transport, now: float, limit_s: float) -> None:
         self._transport = transport
+        self._limit_s = limit_s
         self._left = _untaken_bytes(transport)
         self._since = now
 
-    def since(self, now: float) -> float:
-        """Monotonic seconds; it is now when it took something since the last look."""
+    def look_again(self, now: float) -> float:
+        """When to look again; not after now: it has taken nothing for the limit."""
         left = _untaken_bytes(self._transport)
         if left != self._left:
             self._left, self._since = left, now
-        return self._since
+        return min(self._since + self._limit_s, now + self._limit_s / STALL_LOOKS)
 
 
 def _untaken_bytes(transport: asyncio.Transport) -> int:
