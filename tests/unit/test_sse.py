@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +74,17 @@ def test_an_event_over_the_limit_is_refused(stream: bytes) -> None:
     """One long line, many short ones and a long comment all count."""
     with pytest.raises(EventTooLarge):
         SseDecoder(limit_bytes=100).feed(stream)
+
+
+def test_an_event_that_trickles_in_is_looked_at_once() -> None:
+    """Half a megabyte in pieces of 16 bytes: 0.2 s of CPU, where joining it anew each time takes 80."""
+    decoder = SseDecoder()
+    began = time.process_time()
+
+    found = [event for _ in range(1 << 15) for event in decoder.feed(b"data: 9012345678")]
+
+    assert [] == found
+    assert time.process_time() - began < 3
 
 
 def test_the_limit_is_per_event() -> None:

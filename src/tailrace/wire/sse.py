@@ -45,7 +45,7 @@ class SseDecoder:
         self.last_event_id = ""
         self.retry_ms: int | None = None
         self._limit = limit_bytes
-        self._rest = b""
+        self._rest = bytearray()  # a line that has not ended
         self._at_start = True
         self._skip_lf = False
         self._data: list[str] = []
@@ -65,11 +65,14 @@ class SseDecoder:
         Raises:
             EventTooLarge: one event has more than the limit's bytes; the decoder is of no use afterwards.
         """
-        data, self._rest = self._rest + data, b""
         data = self._begin(data)
         if not data:
             return []
-        *lines, self._rest = _LINE_END.split(data)
+        end, *lines = _LINE_END.split(data)
+        self._rest += end
+        if lines:
+            lines.insert(0, bytes(self._rest))
+            self._rest = bytearray(lines.pop())
         self._skip_lf = data.endswith(b"\r")
         events = [event for line in lines if (event := self._take_line(line)) is not None]
         if self._size + len(self._rest) > self._limit:
@@ -79,8 +82,10 @@ class SseDecoder:
     def _begin(self, data: bytes) -> bytes:
         """Drop the byte order mark, and the LF of a CRLF that was cut in two; keep what is undecided."""
         if self._at_start and data:
+            data = bytes(self._rest) + data
+            self._rest.clear()
             if len(data) < len(_BOM) and _BOM.startswith(data):
-                self._rest = data
+                self._rest += data
                 return b""
             self._at_start = False
             data = data.removeprefix(_BOM)
