@@ -17,7 +17,9 @@ from tailrace.edge.calllog import CallLog
 from tailrace.edge.listener import listen
 from tailrace.edge.numbers import Numbers
 from tailrace.edge.plane import Edge
+from tailrace.edge.proxies import Proxies
 from tailrace.functions.table import Function, Replica, Table
+from tailrace.gateway import calm_collector
 from tailrace.model import FunctionSpec
 from tailrace.names import FunctionName
 from tailrace.provider.contract import Address, Exit
@@ -60,11 +62,13 @@ async def main(path: str, log_path: str) -> None:
     settings, numbers, loop = load(env={}), Numbers(), asyncio.get_running_loop()
     lines = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     log = CallLog(settings.log_format, lambda data: os.write(lines, data) == len(data), numbers, loop)
-    edge = Edge(table_of(upstream), settings, upstream, numbers=numbers, log=log)
+    proxies = Proxies(settings.trusted_proxies)
+    edge = Edge(table_of(upstream), settings, upstream, numbers=numbers, log=log, proxies=proxies)
     sock = socket.create_server(("127.0.0.1", 0), backlog=8192)
     await listen(edge, sock)
-    print(sock.getsockname()[1], flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
+    with calm_collector():
+        print(sock.getsockname()[1], flush=True)
+        await loop.run_in_executor(None, sys.stdin.read)
     await edge.aclose()
     log.close()
 
