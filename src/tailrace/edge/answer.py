@@ -30,8 +30,8 @@ class Answer:
     """
 
     __slots__ = (
-        "_client", "_edge", "_entry", "_replied_at", "_request", "_sent_bytes", "call_id", "is_early",
-        "start_ns", "status", "stream", "wants_early",
+        "_client", "_edge", "_entry", "_is_asked_on", "_replied_at", "_request", "_sent_bytes", "call_id",
+        "is_early", "start_ns", "status", "stream", "wants_early",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, client: Client, request: Request) -> None:
@@ -39,6 +39,7 @@ class Answer:
         self._client = client
         self._request = request
         self._entry: Entry | None = None
+        self._is_asked_on = not request.head.expects_continue
         self._replied_at = math.inf
         self._sent_bytes = 0
         self.call_id = b""
@@ -123,6 +124,12 @@ class Answer:
 
     # For a caller that waits.
 
+    def ask_on(self) -> None:
+        """Ask for the body if the client waits for that: once, and never behind the answer's own head."""
+        if not self._is_asked_on and not self.is_head_sent:
+            self._is_asked_on = True
+            self._client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
     def tell_state(self, state: str, hold_s: float) -> None:
         """Tell a caller that asked for it what its call waits for."""
         has_status = self._entry is not None and self._entry.options.has_status
@@ -133,6 +140,8 @@ class Answer:
 
     def _send_early_head(self) -> None:
         """The caller waits for an event stream: let it have the head of one, and heartbeats from now on."""
+        if self._request.has_body:
+            self.ask_on()
         is_http11 = self._request.head.is_http11
         keep_alive = self._client.keep_alive = self._client.keep_alive and is_http11
         first = early_head(self.call_lines(), self._edge.date(), is_chunked=is_http11, keep_alive=keep_alive)

@@ -167,8 +167,7 @@ class Call:
         edge.outbox.put(upstream.transport, head)
         self._tell_state("starting")
         if upload is not None and not upload.is_complete:
-            if request.head.expects_continue:
-                self._client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._answer.ask_on()
             self._client.resume_reading()
 
     def on_request_body(self, body: bytes, *, is_last: bool) -> None:
