@@ -54,6 +54,46 @@ want_chromium() {
     apt_install chromium-headless-shell || say "Chromium could not be installed: what needs it is skipped"
 }
 
+# want_build_tools: a C compiler and Python's headers, installed where that can be done. When it fails,
+# $missing_tools says what is not there.
+want_build_tools() {
+    missing_tools=$("$PY" "$ROOT/scripts/lib/wheel.py" tools)
+    [ -n "$missing_tools" ] || return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing a C compiler and Python's headers with apt-get"
+        # The headers of another Python than the system's come with that Python.
+        for package in $(build_tools); do
+            apt_install "$package" || true
+        done
+        missing_tools=$("$PY" "$ROOT/scripts/lib/wheel.py" tools)
+    fi
+    [ -z "$missing_tools" ]
+}
+
+build_tools() { "$PY" -c 'import sys; print("gcc libc6-dev python%d.%d-dev" % sys.version_info[:2])'; }
+
+build_tools_command() {
+    if command -v apt-get >/dev/null; then
+        echo "sudo apt-get install -y $(build_tools)"
+    elif command -v brew >/dev/null; then
+        echo "xcode-select --install"
+    else
+        echo "install a C compiler and this Python's headers with this system's package manager"
+    fi
+}
+
+# want_compiled: Tailrace with its data path compiled, in $COMPILED for PYTHONPATH; empty where it cannot be
+# had. Fails when it should have been.
+want_compiled() {
+    COMPILED=
+    if want_build_tools; then
+        COMPILED=$("$PY" "$ROOT/scripts/lib/wheel.py" folder)
+        return
+    fi
+    say "no $missing_tools here: the compiled data path is left out (to have it: $(build_tools_command))"
+    [ "${CI:-}" != true ]  # where a missing need is a failure
+}
+
 apt_install() {
     apt_quietly install -y --no-install-recommends "$@" || {
         apt_quietly update && apt_quietly install -y --no-install-recommends "$@"

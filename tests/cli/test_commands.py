@@ -334,6 +334,17 @@ def test_version_asks_the_gateway(shell: Shell) -> None:
     assert told["tailrace"] == told["gateway"]
 
 
+def test_version_and_doctor_tell_how_the_data_path_runs(shell: Shell) -> None:
+    """A clone runs it as it is written."""
+    told = json.loads(shell.run("version", "--json").stdout)
+    shown = shell.run("version").stdout
+    found = shell.run("doctor", TAILRACE_STATE_DIR=str(shell.folder / "own"), TAILRACE_PORT="0").stdout
+
+    assert "pure Python" == told["dataPath"]
+    assert "data path: pure Python)" in shown
+    assert re.search(r"^ok    data path  pure Python$", found, re.M)
+
+
 def test_doctor_finds_everything_in_order(shell: Shell) -> None:
     """Each check has a verdict, and what is not ok says what to do."""
     done = shell.run("doctor", "--json", TAILRACE_STATE_DIR=str(shell.folder / "own"), TAILRACE_PORT="0")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailrace import __version__
+from tailrace.cli.datapath import data_path
 from tailrace.cli.options import AsJson, Gateway
 from tailrace.cli.result import Result, finish
 
@@ -22,16 +23,16 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Print the version, and with --server the gateway's."""
-    python = platform.python_version()
-    text = f"tailrace {__version__} (Python {python}, {sys.platform} {platform.machine()})"
+    python, path = platform.python_version(), data_path()
+    text = f"tailrace {__version__} (Python {python}, {sys.platform} {platform.machine()}, data path: {path})"
+    data = {"tailrace": __version__, "python": python, "dataPath": path}
     if not server:
-        finish(Result(text, {"tailrace": __version__, "python": python}), as_json=as_json)
+        finish(Result(text, data), as_json=as_json)
     from tailrace.cli.session import with_client
 
     async def use(client: Client) -> Result:
         info = await client.info()
         shown = f"{text}\ngateway {info.version.release} at {client.url} ({info.provider.provider})"
-        data = {"tailrace": __version__, "python": python, "gateway": info.version.release}
-        return Result(shown, data)
+        return Result(shown, {**data, "gateway": info.version.release})
 
     finish(with_client(gateway, use), as_json=as_json)
