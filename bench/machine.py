@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NoReturn
 
-import tailrace.edge.call
+from tailrace.cli.datapath import data_path
 
 START_LIMIT_S = 20.0
 END_LIMIT_S = 3.0
@@ -115,9 +115,10 @@ def _end(process: subprocess.Popen[str]) -> None:
             process.wait(END_LIMIT_S)
 
 
-def python(module: str, *args: str) -> contextlib.AbstractContextManager[Child]:
-    """A module of ours as a child."""
-    return child([sys.executable, "-m", module, *args])
+def python(module: str, *args: str, is_pure: bool = False) -> contextlib.AbstractContextManager[Child]:
+    """A module of ours as a child; ``is_pure`` asks for the sources, as a clone runs them."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} if is_pure else None
+    return child([sys.executable, "-m", module, *args], env=env)
 
 
 def free_port() -> int:
@@ -153,5 +154,5 @@ def facts() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "nginx": version.rpartition("/")[2].strip(),
-        "data path": "interpreted" if tailrace.edge.call.__file__.endswith(".py") else "compiled",
+        "data path": data_path(),
     }

@@ -49,10 +49,16 @@ def _contender(name: str, port: int, pids: list[int]) -> Contender:
 
 
 @contextlib.contextmanager
-def edge(session: Session) -> Iterator[Contender]:
-    """Tailrace's edge, alone in a process, with its call log and numbers on."""
-    with python("bench.edge", str(session.source.path), str(session.folder / "edge.log")) as process:
-        yield _contender(OURS, int(process.line()), [process.pid])
+def edge(session: Session, *, is_pure: bool = False) -> Iterator[Contender]:
+    """Tailrace's edge, alone in a process, with its call log and numbers on.
+
+    Args:
+        is_pure: In pure Python, as a clone runs it, also where the data path is compiled.
+    """
+    name = f"{OURS}, pure Python" if is_pure else OURS
+    arguments = (str(session.source.path), str(session.folder / f"{name}.log"))
+    with python("bench.edge", *arguments, is_pure=is_pure) as process:
+        yield _contender(name, int(process.line()), [process.pid])
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from bench.native import Paced
 from bench.proxies import aiohttp_proxy, edge, nginx
 from bench.rows import Limit, Row
 from bench.session import Contender, Measure, Session, Weighed
+from tailrace.cli.datapath import data_path
 
 CONNECTIONS = 16
 REQUESTS_S = 1.2
@@ -42,7 +43,9 @@ def _chunk(paced: Paced) -> Measure:
 def run(session: Session) -> list[Row]:
     """Requests with and without a header that is new each time, then chunks."""
     with contextlib.ExitStack() as stack:
-        proxies = (edge(session), nginx(session), nginx(session, has_log=False), aiohttp_proxy(session))
+        proxies = [edge(session), nginx(session), nginx(session, has_log=False), aiohttp_proxy(session)]
+        if data_path() == "compiled":
+            proxies.append(edge(session, is_pure=True))
         contenders = [stack.enter_context(proxy) for proxy in proxies]
         for whom in contenders:
             session.warm_up(whom)
