@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tailrace.edge.heads import Request
 from tailrace.wire.heads import HEAD_LIMIT, HeadReader, HeadRefused, parse_request, parse_response
 
 
@@ -109,3 +112,57 @@ def test_a_replicas_head_that_cannot_be_relayed_is_refused(head: bytes) -> None:
     """What it says about its own body must be plain, or nobody can tell where it ends."""
     with pytest.raises(HeadRefused):
         parse_response(head)
+
+
+def made(head: bytes) -> Request:
+    return Request(parse_request(head), peer=b"9.9.9.9", is_tls=False)
+
+
+def told(request: Request) -> tuple[object, ...]:
+    """All that a call asks of a request."""
+    return (
+        request.prefix, request.framing, request.label, request.has_body, request.client_id,
+        request.timeout_s, request.accepts_json, request.wants_events, request.forwarded,
+        request.head.keep_alive, request.head.is_http11, request.head.host, request.head.content_length,
+        request.head.is_chunked,
+    )  # fmt: skip
+
+
+_VALUES = st.sampled_from(
+    [b"", b"1", b"2", b"chunked", b"close", b"x-a", b"text/event-stream", b"10s", b"a b"]
+)
+_NAMES = st.sampled_from(
+    [b"x-a", b"X-B", b"traceparent", b"x_c", b"Accept", b"Connection", b"X-Timeout", b"X-Forwarded-For",
+     b"X-Call-Id", b"Content-Length", b"Transfer-Encoding", b"TE", b"Cookie", b"bad name", b"Host"]
+)  # fmt: skip
+_HEADS = st.lists(st.tuples(_NAMES, _VALUES), max_size=5).map(
+    lambda headers: (
+        b"GET /function/fn HTTP/1.1\r\nHost: a\r\n"
+        + b"".join(b"%b: %b\r\n" % header for header in headers)
+        + b"\r\n"
+    )
+)
+
+
+@given(st.lists(_HEADS, min_size=2, max_size=6))
+def test_a_renewed_request_is_the_one_that_would_be_made_anew(heads: list[bytes]) -> None:
+    """Whatever head follows on a connection: same bytes sent on, same facts, or the same refusal."""
+    last, request = b"", None
+    for head in heads:
+        try:
+            fresh: Request | None = made(head)
+        except HeadRefused:
+            fresh = None
+        try:
+            is_renewed = request is not None and request.renew(last, head)
+        except HeadRefused:
+            assert fresh is None
+            continue
+        if not is_renewed:
+            last, request = (head, fresh) if fresh is not None else (last, request)
+            continue
+
+        assert request is not None
+        assert fresh is not None
+        assert told(request) == told(fresh)
+        last = head

@@ -20,6 +20,8 @@ from tailrace.wire.heads import HeadReader, HeadRefused, parse_request
 
 # A client may send its next requests early; more than this unread is abuse, and the connection ends.
 PIPELINED_BYTES = 64 * 1024
+# A longer head is read anew each time: what is made of it would be held while the connection is idle.
+REMEMBERED_BYTES = 1024
 # After an answer that came before the request's end, the rest is read and dropped for this long, so that
 # the client sees the answer instead of a reset. Source: RFC 9112 section 9.6.
 LINGER_S = 2.0
@@ -78,9 +80,7 @@ class Connection:
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         self._forget()
-        call, self._call = self._call, None
-        if call is not None:
-            call.on_client_gone()
+        self._drop_call()
 
     def _forget(self) -> None:
         edge = self._edge
@@ -211,13 +211,19 @@ class Connection:
             if found is None:
                 self._wait_for_the_rest()
                 return
+            is_short = len(found[0]) <= REMEMBERED_BYTES
+            if is_short and request is not None and request.renew(self._last, found[0]):
+                self._last = found[0]
+                self._begin(request, found[1])
+                return
             head = parse_request(found[0])
         except HeadRefused as refused:
             self._refuse(refused.status, refused.reason)
             return
-        self._last = found[0]
         edge = self._edge
-        request = self._last_request = Request(head, peer=self.peer, is_tls=edge.is_tls)
+        request = Request(head, peer=self.peer, is_tls=edge.is_tls)
+        if is_short:
+            self._last, self._last_request = found[0], request
         if edge.proxies is not None:
             request.client = edge.proxies.client(self.peer, request.forwarded)
         self._begin(request, found[1])
@@ -338,7 +344,7 @@ class Connection:
         self._edge.outbox.flush()
         with contextlib.suppress(OSError, RuntimeError):
             self.transport.write_eof()
-        self._timer = self._edge.loop.call_later(LINGER_S, self.transport.abort)
+        self._timer = self._edge.loop.call_later(LINGER_S, close_gently, self._edge.loop, self.transport)
 
     def _close(self) -> None:
         self._is_lingering = True

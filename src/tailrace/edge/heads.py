@@ -11,7 +11,7 @@ import re
 from tailrace.durations import parse_duration
 from tailrace.edge.routes import route
 from tailrace.errors import InvalidRequest, TailraceError
-from tailrace.wire.heads import HOP_BY_HOP, Line, RequestHead, ResponseHead
+from tailrace.wire.heads import HOP_BY_HOP, Line, RequestHead, ResponseHead, read_line
 
 _CLIENT_CALL_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 # What the edge makes anew on every request to a function, whatever the client sent.
@@ -32,6 +32,8 @@ _UPGRADE = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 class Request:
     """A request as the edge carries it: whose it is, and the head that is sent on.
 
+    Of ``head`` only what its noted lines say is true of a request that was renewed.
+
     Attributes:
         label: The function's name in the target; None for the control plane.
         client: Whose address the call is logged with: the peer's, or whom a trusted proxy names.
@@ -43,8 +45,8 @@ class Request:
     """
 
     __slots__ = (
-        "accepts_json", "client", "client_id", "forwarded", "framing", "has_body", "head", "label", "prefix",
-        "refusal", "timeout_s", "wants_events",
+        "_pieces", "_places", "_texts", "accepts_json", "client", "client_id", "forwarded", "framing",
+        "has_body", "head", "label", "prefix", "refusal", "timeout_s", "wants_events",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, peer: bytes, is_tls: bool) -> None:
@@ -56,16 +58,53 @@ class Request:
         self.timeout_s = 0.0
         self.refusal: TailraceError | None = None
         self.forwarded: list[bytes] = []
+        self._texts: list[bytes] = []
+        self._pieces: list[bytes] = []
+        self._places: list[int] = []
         self._read_noted(head)
         found = route(head.target)
         self.label = found[0] if found else None
         if found is None:
             self.prefix = _to_control(head, peer=peer, is_tls=is_tls)
         else:
-            self.prefix = _to_function(head, found[1], self.forwarded, peer=peer, is_tls=is_tls)
+            forwarded = self.forwarded
+            self._pieces, self._places = _to_function(head, found[1], forwarded, peer=peer, is_tls=is_tls)
             if self.client_id:
-                self.prefix += b"x-client-call-id: %b\r\n" % self.client_id
+                self._pieces.append(b"x-client-call-id: " + self.client_id)
+            self._pieces.append(b"")
+            self.prefix = b"\r\n".join(self._pieces)
         self.framing = _framing(head, is_tunnel=found is not None and head.wants_websocket)
+
+    def renew(self, last: bytes, head: bytes) -> bool:
+        """Become the request of another head that differs only in lines nobody here looks at.
+
+        Most heads of one client differ in a trace id or a request id: then that line alone is read.
+
+        Args:
+            last: The head that this request was made of, or became the last time.
+        Returns:
+            False when it differs in more; then nothing has changed.
+        Raises:
+            HeadRefused: a line is none.
+        """
+        texts, before, places = head.split(b"\r\n"), self._texts or last.split(b"\r\n"), self._places
+        if len(texts) != len(before) or not places:
+            return False
+        fresh: list[tuple[int, bytes]] = []
+        for number, text in enumerate(texts):
+            if text == before[number]:
+                continue
+            if number >= len(places) or places[number] < 0:
+                return False
+            line = read_line(text)
+            if line.is_noted:
+                return False
+            fresh.append((places[number], line.text))
+        for place, text in fresh:
+            self._pieces[place] = text
+        self._texts = texts
+        self.prefix = b"\r\n".join(self._pieces)
+        return True
 
     def _read_noted(self, head: RequestHead) -> None:
         """What a client may tell the gateway about its call."""
@@ -94,31 +133,29 @@ class Request:
 
 def _to_function(
     head: RequestHead, target: bytes, forwarded: list[bytes], *, peer: bytes, is_tls: bool
-) -> bytes:
-    """The head a replica gets.
+) -> tuple[list[bytes], list[int]]:
+    """The lines of the head a replica gets; and for each header that came, where it stands if it may vary.
 
     Names with an underscore are dropped, as nginx does: WSGI cannot tell ``X_Call_Id`` from ``X-Call-Id``.
     """
-    texts = [b"%b %b HTTP/1.1" % (head.method, target)]
+    pieces, places = [b"%b %b HTTP/1.1" % (head.method, target)], [-1]
     tokens = head.connection_tokens
-    if tokens <= _USUAL_TOKENS:
-        texts += [line.text for line in head.lines if not line.is_noted or _is_sent(line)]
-    else:
-        named = tokens - {b"host"}
-        texts += [
-            line.text
-            for line in head.lines
-            if line.name not in named and (not line.is_noted or _is_sent(line))
-        ]
+    named = frozenset() if tokens <= _USUAL_TOKENS else tokens - {b"host"}
+    for line in head.lines:
+        if line.name in named or (line.is_noted and not _is_sent(line)):
+            places.append(-1)
+            continue
+        places.append(-1 if line.is_noted or named else len(pieces))
+        pieces.append(line.text)
     noted = {line.name for line in head.noted}
     if b"host" not in noted:
-        texts.append(b"host: ")  # an HTTP/1.0 client sent none, HTTP/1.1 must (RFC 9112 section 3.2)
+        pieces.append(b"host: ")  # an HTTP/1.0 client sent none, HTTP/1.1 must (RFC 9112 section 3.2)
     if b"x-forwarded-host" not in noted or b"x-forwarded-host" in tokens:
-        texts.append(b"x-forwarded-host: " + head.host)
+        pieces.append(b"x-forwarded-host: " + head.host)
     if b"x-forwarded-proto" not in noted or b"x-forwarded-proto" in tokens:
-        texts.append(b"x-forwarded-proto: https" if is_tls else b"x-forwarded-proto: http")
-    texts.append(b"x-forwarded-for: " + (b", ".join([*forwarded, peer]) if forwarded else peer))
-    return b"\r\n".join(texts) + b"\r\n"
+        pieces.append(b"x-forwarded-proto: https" if is_tls else b"x-forwarded-proto: http")
+    pieces.append(b"x-forwarded-for: " + (b", ".join([*forwarded, peer]) if forwarded else peer))
+    return pieces, places
 
 
 def _is_sent(line: Line) -> bool:
@@ -178,7 +215,7 @@ class Reply:
         names = set()
         dropped = _DROPPED_FROM_REPLY if is_call else HOP_BY_HOP
         if not head.connection_tokens <= _USUAL_TOKENS:
-            dropped |= head.connection_tokens
+            dropped |= head.connection_tokens - {b"content-length"}  # what ends the body is not its to take
         without_length = head.is_chunked or head.status == 204
         for line in head.lines:
             if line.name in dropped or (without_length and line.name == b"content-length"):

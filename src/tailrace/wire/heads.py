@@ -289,10 +289,15 @@ def _read_lines(texts: list[bytes]) -> list[Line]:
     if len(texts) - 3 > HEADER_COUNT_LIMIT:
         raise HeadRefused(431, f"more than {HEADER_COUNT_LIMIT} headers")
     known = _known
-    return [known.get(text) or _read_line(text) for text in texts[1:-2]]
+    return [known.get(text) or read_line(text) for text in texts[1:-2]]
 
 
-def _read_line(text: bytes) -> Line:
+def read_line(text: bytes) -> Line:
+    """One header line, without its line end.
+
+    Raises:
+        HeadRefused: 400, it is none.
+    """
     match = _LINE.fullmatch(text)
     if match is None:
         raise HeadRefused(400, "malformed header: a line is Name: value, without blanks before the colon")
