@@ -96,10 +96,12 @@ class EdgeTap:
     requests: list[Asked | str] = field(default_factory=list)
     answer: list[bytes] | None = None
     is_closing: bool = False
+    connections: int = 0
     _fence: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The replica: reads strictly, writes down, and answers what it was told to, or an echo."""
+        self.connections += 1
         held = b""
         while data := await reader.read(65536):
             held += data
@@ -214,12 +216,15 @@ class EdgeTap:
         self.is_closing = is_broken or not _has_own_end(whole, method) or pick.random() < 0.5
         request = b"%b /function/fn HTTP/%b\r\nHost: a\r\nConnection: close\r\n\r\n" % (method, version)
         # The second time the replica's connection, when it stays, has seen the same head before.
-        for _ in range(1 if self.is_closing else 2):
+        for at in range(1 if self.is_closing else 2):
+            before = self.connections
             raw, is_clean = await self._ask(request)
             await self.fence()
             self._has_no_fault()
             if is_known:
                 _compare_answer(data, whole, oracle.h11_reply(raw, method, is_over=is_clean), raw)
+            if at and isinstance(whole, Answered) and whole.rest:
+                assert self.connections > before, "a connection was used again that had said too much"
 
     async def reply(self, data: bytes) -> Got:
         """What a client gets when the replica answers so and closes."""
