@@ -165,10 +165,9 @@ class Connection:
     def _wait(self, now: float) -> None:
         """Wait for the next request."""
         self._waits_since = now
-        edge = self._edge
-        edge.idle[self] = None
-        limit_s = edge.settings.keep_alive_timeout_s if self._requests else edge.settings.header_timeout_s
-        self.look_by(now + limit_s)
+        self._edge.idle[self] = None
+        settings = self._edge.settings
+        self.look_by(now + (settings.keep_alive_timeout_s if self._requests else settings.header_timeout_s))
 
     def close_idle(self) -> None:
         """Close the connection when no call runs on it."""
@@ -383,7 +382,7 @@ class Connection:
 
     def pause_reading(self) -> None:
         """Stop reading the request's body. Only while it is incomplete: else its leaving goes unseen."""
-        if not self.is_paused and (self._body is not None):
+        if not self.is_paused and self._body is not None:
             self.is_paused = True
             self.transport.pause_reading()
             self._watch = Watch(self._edge.loop, self.transport, self._vanish)
