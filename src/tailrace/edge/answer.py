@@ -52,8 +52,9 @@ class Answer:
         """It is this function's answer."""
         self._entry = entry
         early = entry.options.has_early_head
-        wants_events = self._request.wants_events
-        self.wants_early = wants_events if early is None else early and self._request.head.method != b"HEAD"
+        head = self._request.head
+        can_have = head.method != b"HEAD" and not head.wants_websocket
+        self.wants_early = can_have and (self._request.wants_events if early is None else early)
 
     @property
     def is_head_sent(self) -> bool:

@@ -165,6 +165,8 @@ class Call:
         if upload is not None:
             head += upload.attach(upstream.transport, now)
         edge.outbox.put(upstream.transport, head)
+        if self._is_full:  # of what it was told while it waited
+            upstream.transport.pause_reading()
         self._tell_state("starting")
         if upload is not None and not upload.is_complete:
             self._answer.ask_on()
@@ -355,6 +357,8 @@ class Call:
             self._client.pause_reading()
 
     def on_upstream_drained(self) -> None:
+        if self._upload is not None:
+            self._upload.read_at = self._edge.clock()  # it was not read until here
         self._client.resume_reading()
 
     def on_client_full(self) -> None:

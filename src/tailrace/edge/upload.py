@@ -59,7 +59,7 @@ class Upload:
     def attach(self, transport: asyncio.Transport, now: float) -> bytes:
         """Write on to a replica from now on; what was held until here, for the caller to write."""
         self._transport = transport
-        self.passed_at = now
+        self.read_at = self.passed_at = now
         self.is_full = False
         held, self._held = bytes(self._held), bytearray()
         return held
