@@ -84,6 +84,8 @@ class Reloads:
         self._apply(merged.settings)
         self._settings = merged.settings
         lines = merged.changed or ["no setting changed"]
+        if merged.settings.tls_cert:
+            lines = [*lines, "certificate and key read again"]
         return "\n".join(
             ["settings reloaded", *lines, *(f"needs a restart: {line}" for line in merged.waiting)]
         )
