@@ -334,6 +334,11 @@ def _talking(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.ConnectError as failed:
+        if "certificate verify failed" in str(failed):
+            raise GatewayUnreachable(
+                f"{url} answers with a certificate that is not trusted here: {failed}",
+                hint="Name its authority: SSL_CERT_FILE=root.crt tailrace ...",
+            ) from failed
         raise GatewayUnreachable(
             f"no gateway answers at {url}", hint="Start one: tailrace up (or name another: --gateway URL)."
         ) from failed

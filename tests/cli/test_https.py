@@ -122,13 +122,15 @@ def pair(tmp_path: Path) -> Pair:
 
 
 def test_the_command_line_talks_to_a_gateway_over_https(shell: Shell, pair: Pair) -> None:
-    """`--tls-cert` and `--tls-key`, and a client that trusts the certificate."""
+    """`--tls-cert` and `--tls-key`, and a client that trusts the certificate; one that does not says so."""
     with shell.start(*SERVE, "--tls-cert", str(pair.cert), "--tls-key", str(pair.key)) as running:
         url = wait_for_url(running)
 
         done = shell.run("list", "-g", url, SSL_CERT_FILE=str(pair.cert))
+        stranger = shell.run("list", "-g", url)
 
     assert 0 == done.returncode, done.stderr
+    assert "answers with a certificate that is not trusted here" in stranger.stderr
     assert url.startswith("https://127.0.0.1:")
 
 
@@ -140,7 +142,7 @@ def test_sighup_picks_up_a_renewed_certificate(shell: Shell, pair: Pair, tmp_pat
 
         make_pair(tmp_path)
         os.kill(running.process.pid, signal.SIGHUP)
-        running.wait_for("settings reloaded")
+        running.wait_for("certificate and key read again")
         second = served_certificate(url)
         pair.key.write_text("damaged")
         os.kill(running.process.pid, signal.SIGHUP)
