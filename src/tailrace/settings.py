@@ -71,7 +71,10 @@ def _whole_or_none(low: int, high: int) -> Callable[[str], int | None]:
 
 
 def _metrics_port(text: str) -> int | None:
-    return None if text == "off" else _whole(0, 65535)(text)
+    try:
+        return None if text == "off" else _whole(0, 65535)(text)
+    except ValueError as expected:
+        raise ValueError(f"{expected}, or off") from None
 
 
 def _networks(text: str) -> tuple[Network, ...]:

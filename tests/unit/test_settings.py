@@ -58,6 +58,7 @@ def test_a_file_holds_every_kind_of_value(file: Path) -> None:
     [
         ('port = "8080"', 'port = "8080" is not valid: expected a number, without quotes'),
         ("port = 70000", "port = 70000 is not valid: expected a whole number from 0 to 65535"),
+        ('metrics_port = "no"', 'metrics_port = "no" is not valid: expected a whole number .*, or off'),
         ("port = 80.0", "port = 80.0 is not valid: expected a whole number from 0 to 65535"),
         ("port = true", "port = true is not valid: expected a whole number from 0 to 65535"),
         ("auth = 1", "auth = 1 is not valid: expected true or false"),
