@@ -116,3 +116,29 @@ def test_the_timer_turns_the_wheel() -> None:
         wheel.close()
 
     run(main())
+
+
+def test_a_look_that_fails_stops_no_other_clock() -> None:
+    """It is told of, and looked at again; the entries beside and after it have their turns."""
+
+    class Broken(Entry):
+        def on_clock(self, now: float) -> float:
+            super().on_clock(now)
+            raise RuntimeError("a fault of ours")
+
+    told: list[str] = []
+
+    def act(wheel: Wheel, clock: Clock) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+        broken, beside, after = Broken([]), Entry([]), Entry([])
+        wheel.look_by(broken, 101.0)
+        wheel.look_by(beside, 101.0)
+        wheel.look_by(after, 102.0)
+        for _ in range(3):
+            clock.now += 1.1
+            wheel.turn()
+        assert len(broken.looked_at) == 3
+        assert len(beside.looked_at) == len(after.looked_at) == 1
+
+    with_wheel(act)
+    assert told == ["a look at a call failed"] * 3

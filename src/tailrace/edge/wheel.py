@@ -14,6 +14,8 @@ from typing import Protocol
 
 # How late a look may be.
 TICK_S = 0.02
+# When a look failed, for a fault of ours, the next one comes after this long.
+AFTER_FAULT_S = 1.0
 
 
 class Timed(Protocol):
@@ -66,13 +68,20 @@ class Wheel:
             while entries:
                 entry = entries.pop()
                 entry.due_at = math.inf
-                at = entry.on_clock(now)
+                at = self._look(entry, now)
                 if at != math.inf:
                     # Never into a slot that is being emptied: a look that is due at once waits a tick.
                     self.look_by(entry, max(at, now + TICK_S))
         self._next = math.inf
         if self._slots:
             self._arm(min(self._slots) * TICK_S)
+
+    def _look(self, entry: Timed, now: float) -> float:
+        try:
+            return entry.on_clock(now)
+        except Exception as error:  # a fault in one call must not stop the clocks of all others
+            self._loop.call_exception_handler({"message": "a look at a call failed", "exception": error})
+            return now + AFTER_FAULT_S
 
     def close(self) -> None:
         """Forget everybody."""
