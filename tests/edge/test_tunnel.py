@@ -101,12 +101,14 @@ def test_when_the_function_ends_the_client_is_closed_and_the_call_is_done() -> N
             reader, writer = await upgrade(under_test)
             writer.write(b"a")
             assert await reader.readexactly(1) == b"a"
+            assert under_test.edge.numbers.connections_open == 1
             writer.write(b"bye")
             assert await reader.read() == b""
             await until(lambda: ends(under_test) == {"done": 1})
 
             assert under_test.function.ready[0].in_flight == 0
             assert not under_test.edge.clients
+            assert under_test.edge.numbers.connections_open == 0
             assert under_test.edge.open_calls == 0
             writer.close()
 

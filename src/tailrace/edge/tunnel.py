@@ -45,6 +45,7 @@ class Tunnel:
     def begin(self, *, to_upstream: bytes, to_client: bytes) -> None:
         """Take the transports, and pass on what came before they were taken."""
         self._edge.clients.add(self)
+        self._edge.numbers.connections_open += 1
         self.transport.set_protocol(_Side(self, self._upstream, is_client=True))
         self._upstream.set_protocol(_Side(self, self.transport, is_client=False))
         if to_upstream:
@@ -77,6 +78,7 @@ class Tunnel:
             return
         self._is_over = True
         self._edge.clients.discard(self)
+        self._edge.numbers.connections_open -= 1
         self._edge.wheel.forget(self)
         for transport in (self.transport, self._upstream):
             close_gently(self._edge.loop, transport)
