@@ -219,3 +219,29 @@ def test_a_connection_remembers_no_long_head() -> None:
             writer.close()
 
     run(main())
+
+
+def test_an_idle_connection_holds_nothing_of_its_last_request() -> None:
+    """What was kept for the next request like it is let go at the first look that finds nobody asking."""
+
+    async def replica(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async def main() -> None:
+        async with edge_before(replica, early_head_s=0.1) as under_test:
+            reader, writer = await under_test.connect()
+            for _ in range(2):
+                writer.write(GET)
+                await reader.readuntil(b"ok")
+
+                def are_gone() -> bool:
+                    gc.collect()
+                    return not any(isinstance(known, Request) for known in gc.get_objects())
+
+                await until(are_gone)
+            assert under_test.edge.idle
+            writer.close()
+
+    run(main())

@@ -20,8 +20,8 @@ from tailrace.wire.heads import HeadReader, HeadRefused, parse_request
 
 # A client may send its next requests early; more than this unread is abuse, and the connection ends.
 PIPELINED_BYTES = 64 * 1024
-# A longer head is read anew each time: what is made of it would be held while the connection is idle.
-REMEMBERED_BYTES = 1024
+# A longer head is read anew each time: what is made of it takes several times as much.
+REMEMBERED_BYTES = 2048
 # After an answer that came before the request's end, the rest is read and dropped for this long, so that
 # the client sees the answer instead of a reset. Source: RFC 9112 section 9.6.
 LINGER_S = 2.0
@@ -148,6 +148,7 @@ class Connection:
             return looks_at
         settings = self._edge.settings
         if not self._heads.held and self._requests:
+            self._last_request = None  # who asks nothing now holds nothing of what it asked last
             at = self._waits_since + settings.keep_alive_timeout_s
             if now >= at:
                 self._close()
@@ -156,8 +157,7 @@ class Connection:
         if now < at:
             return at
         if self._heads.held:
-            limit_s = settings.header_timeout_s
-            self._refuse(408, f"the request's head did not come within {limit_s:g} s (header_timeout_s)")
+            self._refuse(408, f"no whole head came within {settings.header_timeout_s:g} s (header_timeout_s)")
         else:
             self._close()
         return math.inf
