@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tailrace.edge.certificate import Certificate, open_certificate
+from tailrace.edge.connection import Connection
 from tailrace.errors import InvalidRequest
 from tailrace.settings import load
 from tests.kit.certificate import Pair, make_pair
@@ -377,3 +378,22 @@ def test_a_key_that_its_group_may_read_is_taken(pair: Pair, tmp_path: Path) -> N
     key.chmod(0o640)
 
     assert open_flags(tls_cert=pair.cert, tls_key=key) is not None
+
+
+def test_a_call_that_ends_after_its_client_was_lost_is_no_fault(pair: Pair) -> None:
+    """A TLS connection is lost one turn before its protocol is told: a call may be cut in between."""
+
+    async def main() -> None:
+        async with tls_edge(pair, answer_ok) as under_test:
+            _, writer = await connect(under_test.port, pair.client_context())
+            async with asyncio.timeout(5):
+                while not under_test.edge.clients:
+                    await asyncio.sleep(0.005)
+                (client,) = under_test.edge.clients
+                writer.transport.abort()
+                while client.transport.get_extra_info("socket") is not None:
+                    await asyncio.sleep(0)
+            assert isinstance(client, Connection)
+            client.cut(with_reset=True)
+
+    run(main())

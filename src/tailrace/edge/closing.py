@@ -28,6 +28,8 @@ def _give_up(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, left
 
 def reset_when_closed(transport: asyncio.Transport) -> None:
     """Let the end be an RST: where a body's end is the connection's, a FIN would be a clean one."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:  # a TLS connection that is lost, of which its protocol hears in the next turn
+        return
     with contextlib.suppress(OSError):
-        sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -35,10 +35,11 @@ class Watch:
         self._timer.cancel()
 
     def _look(self) -> None:
-        if self._transport.is_closing():
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or self._transport.is_closing():
             return
         poller = select.poll()
-        poller.register(self._transport.get_extra_info("socket").fileno(), _GONE)
+        poller.register(sock.fileno(), _GONE)
         if poller.poll(0):  # the peer ended its side, or the connection broke
             self._on_gone()
         else:
