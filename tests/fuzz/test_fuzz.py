@@ -15,7 +15,7 @@ from tests.kit.fuzzing import CORPUS, EDGE_TARGETS, PARSERS, Target, edge_loop, 
 
 BY_NAME = {target.name: target for target in PARSERS}
 SHORT = settings(
-    max_examples=500,
+    max_examples=300,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],

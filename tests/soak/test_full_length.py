@@ -58,12 +58,12 @@ async def handle(event, context):
         delta = {"content": f"{n} "}
         body = {"object": "chat.completion.chunk", "id": "c", "created": 0, "model": "m",
                 "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
-        return (f"id: {n}\\n" if ids else "") + f"data: {json.dumps(body)}\\n\\n"
+        return ((f"id: {n}\\n" if ids else "") + f"data: {json.dumps(body)}\\n\\n").encode()
     yield chunk(0)
     await asyncio.sleep(150)
     for n in range(1, 5):
         yield chunk(n)
-    yield "data: [DONE]\\n\\n"
+    yield b"data: [DONE]\\n\\n"
 """
 FLOOD = """
 from pathlib import Path
@@ -186,7 +186,7 @@ def test_no_place_leaks_when_500_callers_leave_in_every_phase(town: Town) -> Non
 
     assert 200 == reply.status_code
     assert 10 == len(re.findall(r"^data: \d$", reply.text, re.MULTILINE))
-    assert waited_s <= 30 + 5, "stall_timeout_s, and a little"
+    assert waited_s <= 30 + 10, "stall_timeout_s from the last look at which it had still taken something"
     wait_until(lambda: numbers.in_flight == 0, "the stalled caller's place came back", 10)
 
 
