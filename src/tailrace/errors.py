@@ -24,7 +24,8 @@ TailraceError
 └── PlatformError               whoever runs Tailrace can mend it
     ├── QueueTimeout            503  no place on a ready replica before the queue clock ended
     ├── Overloaded              503  too many connections or bytes held
-    ├── Draining                503  the gateway is being stopped
+    ├── Draining                503  the gateway is being stopped, and the call took too long
+    ├── Stopped                 503  the gateway was stopped at once
     ├── AddressTaken            503  the listening address belongs to another process
     ├── StateTaken              503  another gateway owns the state directory
     ├── GatewayUnreachable      503  a client could not reach the gateway
@@ -174,6 +175,10 @@ class Overloaded(PlatformError):
 
 class Draining(PlatformError):
     code = "drain"
+
+
+class Stopped(PlatformError):
+    code = "stop"
 
 
 class AddressTaken(PlatformError):

@@ -75,7 +75,7 @@ class Gateway:
         if self.certificate is not None:
             self.certificate.reload()
         self.call_log.set_form(settings.log_format)
-        self.edge.proxies = Proxies(settings.trusted_proxies)
+        self.edge.proxies = Proxies(settings.proxies)
         self.edge.settings = settings
 
     def _ended_by_drain(self) -> int:
@@ -135,7 +135,7 @@ async def open_gateway(
             Address(path=str(control)),
             numbers=numbers,
             log=call_log,
-            proxies=Proxies(settings.trusted_proxies),
+            proxies=Proxies(settings.proxies),
         )
         stack.push_async_callback(edge.aclose)
         await reconciler.restore()

@@ -161,6 +161,11 @@ def read_options(
         InvalidDeployment: an unknown ``com.tailrace.*`` key, or a value the key does not take.
     """
     known = {option.key: option for option in OPTIONS}
+    for key in labels:
+        if key in known:
+            raise InvalidDeployment(
+                f"'{key}' is an annotation, not a label", hint="Move it below annotations:."
+            )
     for key in [*annotations, *labels]:
         if key.startswith(PREFIX) and key not in known:
             near = nearest(key, known)

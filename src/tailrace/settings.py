@@ -285,6 +285,11 @@ class Settings:
     # Where each value came from: "flag", "environment", "file" or "default", by field name.
     sources: Mapping[str, str]
 
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """Who may say for whom it calls: the trusted proxies, and with a domain Caddy, from loopback."""
+        return (*self.trusted_proxies, *_networks("127.0.0.0/8,::1")) if self.domain else self.trusted_proxies
+
 
 def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | None = None) -> Settings:
     """Settings from flags (None values mean: not given), the environment, the settings file, and defaults.
@@ -310,8 +315,6 @@ def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | Non
         else:
             value, source = row.parse(row.default), "default"
         values[row.name], sources[row.name] = value, source
-    if values["domain"]:  # Caddy calls from loopback, and says for whom
-        values["trusted_proxies"] += _networks("127.0.0.0/8,::1")
     return Settings(**values, sources=sources)
 
 

@@ -85,6 +85,30 @@ def test_a_broken_file_changes_nothing(serve: Serve, tmp_path: Path) -> None:
         assert "queue_limit 5 -> 6 calls  (file)" in mended.stdout
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('host = "0.0.0.0"', "without auth"),
+        ('tls_cert = "nowhere.pem"', "tls_key"),
+        ('domain = "localhost"', "without auth"),
+    ],
+)
+def test_what_a_start_would_refuse_a_reload_refuses(
+    serve: Serve, tmp_path: Path, line: str, why: str
+) -> None:
+    """Also where the setting needs a restart: the next start must not be the one that finds out."""
+    file = tmp_path / "settings.toml"
+    file.write_text("queue_limit = 5\n")
+    with serve.start("--settings", str(file)):
+        file.write_text(f"queue_limit = 6\n{line}\n")
+
+        done = reload(serve)
+
+        assert done.returncode == 1
+        assert "not reloaded, the settings stay as they are" in done.stderr
+        assert why in done.stderr
+
+
 def test_without_a_gateway_a_reload_says_so(serve: Serve) -> None:
     """Also after one that was killed, whose traces are left."""
     never = reload(serve)

@@ -96,8 +96,7 @@ def test_every_end_reason_has_its_row() -> None:
     named = set(re.findall(r'^[A-Z_]+ = "(\w+)"$', source, re.MULTILINE)) - {ends.TIMEOUT}
     section = (REFERENCE / "logs.md").read_text().partition("## End reasons")[2]
 
-    # `stop` comes with runs that can be stopped.
-    assert named | clocks | {"stop"} == set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+    assert named | clocks == set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 
 
 def test_the_architecture_names_what_exists() -> None:

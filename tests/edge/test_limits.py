@@ -266,7 +266,7 @@ def test_a_client_that_stops_reading_pauses_its_function_and_is_cut() -> None:
             await until(lambda: not under_test.edge.clients)
 
             assert 0.5 < time.monotonic() - began < 1.1, "what it took at first earns it no second time"
-            assert {"client_gone": 1} == dict(under_test.edge.numbers.of("fn.openfaas-fn").ends)
+            assert {"timeout_stall": 1} == dict(under_test.edge.numbers.of("fn.openfaas-fn").ends)
             sock.close()
 
     run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from typing import Any
@@ -236,6 +237,42 @@ def test_a_function_that_refuses_answers_as_to_any_request() -> None:
             for _ in range(2):
                 writer.write(UPGRADE)
                 assert (await reader.readuntil(b"\r\n\r\nno")).startswith(b"HTTP/1.1 403 ")
+            writer.close()
+
+    run(main())
+
+
+def test_a_websocket_is_a_stream_whose_content_nobody_looks_at() -> None:
+    """Open while it is open; its length is no time to first content; its log line has the 101's moment."""
+
+    async def main() -> None:
+        async with edge_before(Echo()) as under_test, asyncio.timeout(10):
+            numbers = under_test.edge.numbers.of("fn.openfaas-fn")
+            reader, writer = await upgrade(under_test)
+            assert numbers.open_streams == 1
+            writer.write(b"bye")
+            assert await reader.read() == b""
+            await until(lambda: ends(under_test) == {"done": 1})
+
+            assert numbers.open_streams == 0
+            assert numbers.first_content.count == 0
+            assert list(numbers.codes) == [101]
+            writer.close()
+
+    run(main())
+
+
+def test_a_gateway_that_stops_at_once_says_so() -> None:
+    """Not that the client left: it did not."""
+
+    async def main() -> None:
+        async with edge_before(Echo()) as under_test, asyncio.timeout(10):
+            reader, writer = await upgrade(under_test)
+            await under_test.edge.aclose()
+
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            assert ends(under_test) == {"stop": 1}
             writer.close()
 
     run(main())

@@ -40,7 +40,7 @@ def test_with_a_domain_only_loopback_speaks_for_clients() -> None:
     """Caddy calls from there; what was trusted stays so."""
     settings = load({"domain": "api.example.com", "trusted_proxies": "10.0.0.0/8"}, env={})
 
-    assert "10.0.0.0/8,127.0.0.0/8,::1/128" == ",".join(str(network) for network in settings.trusted_proxies)
+    assert "10.0.0.0/8,127.0.0.0/8,::1/128" == ",".join(str(network) for network in settings.proxies)
 
 
 @pytest.mark.parametrize(

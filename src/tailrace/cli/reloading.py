@@ -41,6 +41,7 @@ class Reloads:
         load: Reads them; raises a TailraceError for what is wrong.
         apply: Puts them in force; raises a TailraceError when it cannot, and has then changed nothing.
         tell: Takes each report's text, for the log.
+        check: Raises a TailraceError for settings that a start would refuse.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class Reloads:
         load: Callable[[], Settings],
         apply: Callable[[Settings], None],
         tell: Callable[[str], None],
+        check: Callable[[Settings], None],
     ) -> None:
         self._settings = settings
         self._load = load
         self._apply = apply
         self._tell = tell
+        self._check = check
         self._count = 0
 
     @contextlib.contextmanager
@@ -80,7 +83,9 @@ class Reloads:
     def _take(self) -> str:
         from tailrace.cli.settingsview import merge
 
-        merged = merge(self._settings, self._load())
+        wished = self._load()
+        self._check(wished)
+        merged = merge(self._settings, wished)
         self._apply(merged.settings)
         self._settings = merged.settings
         lines = merged.changed or ["no setting changed"]

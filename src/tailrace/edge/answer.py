@@ -30,8 +30,8 @@ class Answer:
     """
 
     __slots__ = (
-        "_client", "_edge", "_entry", "_is_asked_on", "_replied_at", "_request", "_sent_bytes", "call_id",
-        "is_early", "start_ns", "status", "stream", "wants_early",
+        "_client", "_edge", "_entry", "_is_asked_on", "_replied_at", "_request", "_sent_bytes",
+        "_tunnel_at", "call_id", "is_early", "start_ns", "status", "stream", "wants_early",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, client: Client, request: Request) -> None:
@@ -40,7 +40,7 @@ class Answer:
         self._request = request
         self._entry: Entry | None = None
         self._is_asked_on = not request.head.expects_continue
-        self._replied_at = math.inf
+        self._replied_at = self._tunnel_at = math.inf
         self._sent_bytes = 0
         self.call_id = b""
         self.start_ns = 0
@@ -65,8 +65,15 @@ class Answer:
         """Bytes of the body given to the client, without framing."""
         return self._sent_bytes if self.stream is None else self.stream.sent_bytes
 
-    def count_sent(self, sent_bytes: int) -> None:
-        """Bytes that went past here: a tunnel's."""
+    def begin_tunnel(self) -> None:
+        """The client is told 101; what follows goes past here."""
+        self.status = 101
+        self._tunnel_at = self._edge.clock()
+        if self._entry is not None:
+            self._entry.numbers.open_streams += 1
+
+    def end_tunnel(self, sent_bytes: int) -> None:
+        """It is over, and this many bytes went to the client."""
         self._sent_bytes = sent_bytes
 
     def call_lines(self) -> bytes:
@@ -184,7 +191,9 @@ class Answer:
         if stream is None or not stream.is_head_sent:
             self.status = error.http_status
             client.keep_alive = client.keep_alive and keep_alive
-            client.write(error_reply(error, self._request, call_id, self._edge.date(), client.keep_alive))
+            reply = error_reply(error, self._request, call_id, self._edge.date(), client.keep_alive)
+            self._sent_bytes = len(reply.partition(b"\r\n\r\n")[2])
+            client.write(reply)
             return True
         client.keep_alive = False
         return stream.fail(error.code, error.message, call_id)
@@ -192,11 +201,16 @@ class Answer:
     def account(self, reason: str, began_at: float, *, is_done: bool) -> None:
         """Count and log the call that this was the answer to."""
         edge, entry, stream = self._edge, self._entry, self.stream
-        now = edge.clock()
+        now, tunnel_at = edge.clock(), self._tunnel_at
         first_at = now if is_done else math.inf
         if stream is not None:
             first_at = stream.first_content_at
-            if entry is not None:
+        elif tunnel_at != math.inf:
+            first_at = tunnel_at
+        if entry is not None:
+            if stream is not None or tunnel_at != math.inf:
                 entry.numbers.open_streams -= 1
+            if first_at != math.inf and tunnel_at == math.inf:  # a websocket's bytes are not looked at
+                entry.numbers.first_content.observe(first_at - began_at)
         seconds = first_at - began_at, now - began_at
         edge.account(entry, self._request, self.call_id, self.status, reason, self.sent_bytes, seconds)

@@ -266,12 +266,12 @@ class Call:
         if not self.is_over:
             self._fail(error, reason)
 
-    def on_client_gone(self) -> None:
-        """The client left: the replica is told by a closed connection, whatever the call was doing."""
+    def on_client_gone(self, reason: str) -> None:
+        """The client left, or is given up: the replica is told by a closed connection."""
         if self.is_over:
             return
         upstream = self._upstream
-        self._leave(ends.CLIENT_GONE)
+        self._leave(reason)
         if upstream is not None:
             upstream.abort()
 
@@ -286,14 +286,14 @@ class Call:
             return
         client.write(tunnel_head(head, self._answer.call_lines()))
         self._edge.outbox.flush()
-        self._answer.status = 101
+        self._answer.begin_tunnel()
         self._upstream = None
         self._edge.pool.hand_over(upstream)
         tunnel = Tunnel(self._edge, client.transport, upstream.transport, self._clocks, self._on_tunnel_over)
         tunnel.begin(to_upstream=client.hand_over(), to_client=first)
 
     def _on_tunnel_over(self, reason: str, sent_bytes: int) -> None:
-        self._answer.count_sent(sent_bytes)
+        self._answer.end_tunnel(sent_bytes)
         self._leave(reason)
 
     # Clocks.

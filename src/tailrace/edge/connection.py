@@ -139,7 +139,7 @@ class Connection:
         if self._stall is not None:
             looks_at = self._stall.look_again(now)
             if now >= looks_at:
-                self._vanish()
+                self._vanish(ends.CLIENT_STALLED)
                 return math.inf
         call = self._call
         if call is not None:
@@ -184,11 +184,11 @@ class Connection:
         self._close()
         return False
 
-    def end(self, error: TailraceError) -> None:
+    def end(self, error: TailraceError, reason: str) -> None:
         """End the call with this error, as truthfully as its state allows, and close."""
         self.keep_alive = False
         if self._call is not None:
-            self._call.end(error, ends.DRAIN)
+            self._call.end(error, reason)
         else:
             self._close()
 
@@ -321,15 +321,15 @@ class Connection:
         self.write(refusal(status, reason, self._edge.date()))
         self._linger()
 
-    def _vanish(self) -> None:
+    def _vanish(self, reason: str = ends.CLIENT_GONE) -> None:
         """The client is gone, or as good as gone."""
-        self._drop_call()
+        self._drop_call(reason)
         self.transport.abort()
 
-    def _drop_call(self) -> None:
+    def _drop_call(self, reason: str = ends.CLIENT_GONE) -> None:
         call, self._call = self._call, None
         if call is not None:
-            call.on_client_gone()
+            call.on_client_gone(reason)
 
     def _linger(self) -> None:
         """End our side, and read what is still on its way for a bounded time."""

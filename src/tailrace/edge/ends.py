@@ -28,7 +28,9 @@ ERROR_FUNCTION = "error_function"
 ERROR_PLATFORM = "error_platform"
 REPLICA_DIED = "replica_died"
 CLIENT_GONE = "client_gone"
+CLIENT_STALLED = "timeout_stall"
 DRAIN = "drain"
+STOP = "stop"
 # Followed by the clock's name.
 TIMEOUT = "timeout_"
 

@@ -123,10 +123,13 @@ class Request:
                     self.refusal = InvalidRequest("X-Call-Id is not 1 to 128 of A-Z a-z 0-9 . _ -")
                 self.client_id = value
             elif name == b"x-timeout":
-                seconds = parse_duration(value.decode("latin-1"))
-                if seconds is None or seconds <= 0:
-                    self.refusal = InvalidRequest("X-Timeout is not a duration such as 10s or 1m30s")
-                self.timeout_s = seconds or 0.0
+                seconds = parse_duration(value.decode("latin-1")) or 0.0
+                if seconds <= 0 or self.timeout_s:
+                    text = value[:40].decode("latin-1")
+                    self.refusal = InvalidRequest(
+                        f"X-Timeout: {text} is not one duration such as 10s or 1m30s"
+                    )
+                self.timeout_s = seconds
         if self.accepts_json:
             self.wants_events = False  # either is welcome, so it is the function's to say which
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import Protocol
 
+from tailrace.edge import ends
 from tailrace.edge.clocks import Clocks, clocks_of
 from tailrace.edge.heads import Request
 from tailrace.edge.numbers import FunctionNumbers, Numbers
@@ -17,7 +18,7 @@ from tailrace.edge.outbox import Outbox
 from tailrace.edge.pool import Pool
 from tailrace.edge.proxies import Proxies
 from tailrace.edge.wheel import Wheel
-from tailrace.errors import Draining, TailraceError
+from tailrace.errors import Draining, Stopped, TailraceError
 from tailrace.functions.table import Function, Table
 from tailrace.options import FunctionOptions
 from tailrace.provider.contract import Address
@@ -38,7 +39,7 @@ class Connected(Protocol):
 
     transport: asyncio.Transport
 
-    def end(self, error: TailraceError) -> None:
+    def end(self, error: TailraceError, reason: str) -> None:
         """End its call with this error, as truthfully as its state allows, and close it."""
 
     def close_idle(self) -> None:
@@ -201,8 +202,6 @@ class Edge:
         first_s, total_s = seconds
         if entry is not None:
             entry.numbers.end(status, reason, total_s)
-            if first_s != math.inf:
-                entry.numbers.first_content.observe(first_s)
             self.open_calls -= 1
             if not self.open_calls and self.is_draining:
                 self._none_open.set()
@@ -244,7 +243,7 @@ class Edge:
         if self.open_calls:
             error = Draining(f"the gateway is stopping, and the call did not end within {timeout_s:g} s")
             for client in list(self.clients):
-                client.end(error)
+                client.end(error, ends.DRAIN)
         self.outbox.flush()
         await self._wait_sent(max(until, self.loop.time() + FLUSH_S))
 
@@ -275,12 +274,23 @@ class Edge:
                 return
             await asyncio.sleep(_ASK_S)  # transports tell nobody when they have sent all
 
+    async def _stop_calls(self) -> None:
+        """End what still runs; what that writes leaves as far as it can at once."""
+        if not self.open_calls:
+            return
+        error = Stopped("the gateway was stopped before the call was complete")
+        for client in list(self.clients):
+            client.end(error, ends.STOP)
+        self.outbox.flush()
+        await asyncio.sleep(0)
+
     async def aclose(self) -> None:
         """Stop accepting and cut every connection."""
         if self.server is not None:
             self.server.close()
         if self._counting is not None:
             self._counting.cancel()
+        await self._stop_calls()
         for client in list(self.clients):
             client.transport.abort()
         self.wheel.close()

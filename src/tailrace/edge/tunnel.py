@@ -97,9 +97,9 @@ class Tunnel:
 
     # As one of the plane's clients.
 
-    def end(self, error: TailraceError) -> None:
+    def end(self, error: TailraceError, reason: str) -> None:  # noqa: ARG002  # there is nowhere to tell it
         """End both sides."""
-        self._over(error.code)
+        self._over(reason)
 
     def close_idle(self) -> None:
         """A tunnel is never idle in the sense of a connection that waits for its next request."""

@@ -30,6 +30,7 @@ def check_domain(settings: Settings) -> None:
     Raises:
         NotAllowed: auth is off, or the gateway itself could be reached from elsewhere.
         InvalidRequest: another way to listen or to answer HTTPS is asked for too.
+        PlatformError: Caddy is not installed.
     """
     if not settings.domain:
         return
@@ -47,6 +48,7 @@ def check_domain(settings: Settings) -> None:
         if getattr(settings, name) is not None:
             flag = f"--{name.replace('_', '-')}"
             raise InvalidRequest(f"{flag} and --domain exclude each other", hint="Give one of them.")
+    find_caddy()
 
 
 @asynccontextmanager

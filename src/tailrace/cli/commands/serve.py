@@ -77,26 +77,42 @@ async def _run(settings: Settings, wishes: Wishes, load: Callable[[], Settings],
     from tailrace.cli.reloading import Reloads
     from tailrace.cli.settingsview import describe
     from tailrace.cli.terminal import paint_for
-    from tailrace.front.caddy import check_domain, in_front
+    from tailrace.front.caddy import in_front
     from tailrace.gateway import open_gateway
 
     def tell(text: str) -> None:
         view.say("tailrace", text)
 
-    check_domain(settings)
+    check(settings)
     view = LogView(out, paint_for(sys.stdout, os.environ))
     tell(describe(settings))
     async with open_gateway(settings, persistent=True, calls=as_they_are(view, out)) as gateway:
         if gateway.new_password:
             tell(f"user admin, password {gateway.new_password} (shown only now)")
         async with in_front(settings, gateway.url, tell) as url:
-            reloads = Reloads(settings, load=load, apply=gateway.reload, tell=tell)
+            reloads = Reloads(settings, load=load, apply=gateway.reload, tell=tell, check=check)
             with reloads.announced():
                 wishes.can_drain = True
                 if gateway.metrics.url:
                     tell(f"metrics at {gateway.metrics.url}")
                 tell(f"listening on {url}")
                 await _until_drained(gateway, view, out, wishes, reloads)
+
+
+def check(settings: Settings) -> None:
+    """Refuse, before anything is opened or changed, settings that do not go together.
+
+    Raises:
+        TailraceError: what is wrong, and what to do.
+    """
+    from tailrace.edge.certificate import open_certificate
+    from tailrace.front.caddy import check_domain
+    from tailrace.gateway import check_exposure
+
+    check_domain(settings)
+    if settings.fd is None:
+        check_exposure(settings, settings.host)
+    open_certificate(settings)
 
 
 async def _until_drained(
