@@ -64,15 +64,16 @@ def main() -> int:
     seed = random.SystemRandom().getrandbits(32) if args.seed is None else args.seed
     print(f"fuzzing for {args.seconds:g} s, seed {seed}", flush=True)
     run = Run(random.Random(seed))
+    turn_s = min(TURN_S, args.seconds / (1 if args.only else len(names)))  # each has at least one turn
     end = time.monotonic() + args.seconds
     while time.monotonic() < end:
         for target in PARSERS:
             if args.only in (None, target.name):
-                run.turn(target, min(end, time.monotonic() + TURN_S))
+                run.turn(target, min(end, time.monotonic() + turn_s))
         for name in EDGE_TARGETS:
             if args.only in (None, name):
                 with edge_loop() as loop:
-                    run.turn(loop.targets()[name], min(end, time.monotonic() + TURN_S))
+                    run.turn(loop.targets()[name], min(end, time.monotonic() + turn_s))
     print(run.table())
     print(f"{len(run.found)} findings" if run.found else "nothing found")
     return 1 if run.found else 0
