@@ -291,3 +291,26 @@ def test_a_drain_waits_for_tunnels_and_then_ends_them() -> None:
             writer.close()
 
     run(main())
+
+
+def test_a_websocket_that_is_refused_costs_no_other_call() -> None:
+    """Servers close the connection after it, without saying so: no other call is sent there."""
+    calls_of: list[int] = []
+
+    async def replica(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(calls_of)
+        calls_of.append(0)
+        while await reader.readuntil(b"\r\n\r\n"):
+            calls_of[number] += 1
+            writer.write(b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 2\r\n\r\nno")
+
+    async def main() -> None:
+        async with edge_before(replica) as under_test, asyncio.timeout(10):
+            reader, writer = await under_test.connect()
+            for request in (UPGRADE, UPGRADE.replace(b"pgrade", b"x"), UPGRADE.replace(b"pgrade", b"x")):
+                writer.write(request)
+                assert (await reader.readuntil(b"no")).startswith(b"HTTP/1.1 426 ")
+            writer.close()
+
+    run(main())
+    assert calls_of == [1, 2]

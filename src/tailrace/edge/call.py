@@ -232,10 +232,11 @@ class Call:
 
     def _finish(self) -> None:
         upstream = self._upstream
-        is_sent = self._is_request_sent
+        # A request for a websocket is its connection's last to many servers, also where they refuse it.
+        is_reusable = self._is_request_sent and not self._request.head.wants_websocket
         self._leave(ends.DONE)
         if upstream is not None:
-            if is_sent:
+            if is_reusable:
                 self._edge.pool.give_back(upstream)
             else:
                 upstream.abort()
