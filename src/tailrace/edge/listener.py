@@ -12,6 +12,10 @@ from tailrace.edge.closing import CLOSE_S
 from tailrace.edge.connection import Connection
 from tailrace.edge.plane import Edge
 
+# What the kernel takes of an answer before it is sent, and its clients inherit. Without it a reader that
+# stops is noticed only when megabytes wait for it in the kernel.
+UNSENT_BYTES = 128 * 1024
+
 
 async def listen(edge: Edge, sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
     """Accept clients on a listening socket, which the edge owns from now on.
@@ -20,6 +24,8 @@ async def listen(edge: Edge, sock: socket.socket, *, tls: ssl.SSLContext | None 
         tls: Speak HTTPS with this; None: HTTP.
     """
     edge.is_tls = tls is not None
+    if sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     make = cast("Callable[[], asyncio.Protocol]", lambda: Connection(edge))
     edge.server = await edge.loop.create_server(
         make,
