@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.kit.gateway import Town, running_town
+from tests.kit.patience import wait_until
 
 NATIVE = """
 import asyncio
@@ -132,8 +133,8 @@ def test_a_crash_loop_shows_in_describe_and_ends_a_held_call_with_503(
         assert "nonexistent_thing" in reply.text
         assert time.monotonic() - began < 5
         with town.http() as http:
-            again = http.get("/system/function/broken").json()["tailrace"]
-        assert again["failures"] >= 2
+            shown = "/system/function/broken"
+            wait_until(lambda: http.get(shown).json()["tailrace"]["failures"] >= 2, "a second failure")
 
         town.deploy("broken", "def handle(req):\n    return 'mended'\n")
         assert httpx.get(f"{town.url}/function/broken").text == "mended"
