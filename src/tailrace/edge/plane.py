@@ -298,6 +298,9 @@ class Edge:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.pool.close()
+        # An aborted transport tells its protocol in the next turn of the loop, and is gone after one more.
+        for _ in range(2):
+            await asyncio.sleep(0)
 
     def _count_held(self) -> None:
         held = sum(client.held_bytes() for client in self.clients) if self.open_calls else 0
