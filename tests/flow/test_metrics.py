@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -79,6 +80,11 @@ def ended(found: Scrape, name: str, reason: str) -> float:
     return found.value("tailrace_calls_total", function_name=f"{name}.openfaas-fn", end_reason=reason)
 
 
+def has_ended(found: Scrape, times: int) -> bool:
+    """Whether the chat has answered so often."""
+    return ended(found, "chat", "done") == times
+
+
 @pytest.mark.slow
 def test_first_content_is_the_models_first_token(town: Town) -> None:
     """A control frame, pings and heartbeats before it do not count: 700 ms are told as 700 +- 50 ms."""
@@ -87,9 +93,9 @@ def test_first_content_is_the_models_first_token(town: Town) -> None:
     name = "tailrace_first_content_seconds"
     tries: list[tuple[float, float, float]] = []
     for done in range(1, 5):
-        before = wait_scrape(url(town), lambda s, n=done: ended(s, "chat", "done") == n - 1)
+        before = wait_scrape(url(town), partial(has_ended, times=done - 1))
         assert ": ping" in httpx.post(call, content="x", headers=headers, timeout=30).text
-        after = wait_scrape(url(town), lambda s, n=done: ended(s, "chat", "done") == n)
+        after = wait_scrape(url(town), partial(has_ended, times=done))
 
         took_s = after.value(f"{name}_sum") - before.value(f"{name}_sum")
         slower, faster = (
