@@ -146,13 +146,18 @@ async def edge_before(
 async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     """One request as a replica gets it: its head, and its body decoded."""
     head = await reader.readuntil(b"\r\n\r\n")
+    return head, await read_body(head, reader)
+
+
+async def read_body(head: bytes, reader: asyncio.StreamReader) -> bytes:
+    """The rest of the request that has this head, decoded."""
     lines = head.lower().split(b"\r\n")
     length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
     if b"transfer-encoding: chunked" not in lines:
-        return head, await reader.readexactly(length)
+        return await reader.readexactly(length)
     body = b""
-    while size := int((await reader.readline()).strip(), 16):
+    while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
         body += await reader.readexactly(size)
         await reader.readexactly(2)
     await reader.readexactly(2)
-    return head, body
+    return body
