@@ -81,7 +81,7 @@ def check_python() -> Finding:
 def check_data_path() -> Finding:
     """Whether calls go through machine code."""
     how = data_path()
-    advice = "In a wheel made by scripts/wheel it is compiled, and takes a third of the CPU."
+    advice = "A wheel made by scripts/wheel has it compiled: a third of its own CPU per request."
     return Finding("data path", "ok", how, advice if how == "pure Python" else "")
 
 
