@@ -160,7 +160,7 @@ def test_a_heartbeat_has_the_form_that_clients_survive(head: bytes, ping: bytes)
         async with edge_before(script, annotations={"com.tailrace.stream.heartbeat": "100ms"}) as under_test:
             body = body_of(await under_test.ask(GET))
 
-            assert body == event + ping * 2 + b"data: [DONE]\n\n"
+            assert body in [event + ping * count + b"data: [DONE]\n\n" for count in (1, 2)]
 
     run(main())
 
