@@ -11,6 +11,7 @@ from email.utils import formatdate
 from typing import Protocol
 
 from tailrace.edge import ends
+from tailrace.edge.calllog import CallLog
 from tailrace.edge.clocks import Clocks, clocks_of
 from tailrace.edge.heads import Request
 from tailrace.edge.numbers import FunctionNumbers, Numbers
@@ -80,25 +81,6 @@ class Client(Connected, Protocol):
         """Give the transport away; the bytes that came after the request."""
 
 
-class CallSink(Protocol):
-    """Where the line of each call goes."""
-
-    def write(
-        self,
-        *,
-        call_id: bytes,
-        function: bytes,
-        method: bytes,
-        status: int,
-        end_reason: str,
-        bytes_out: int,
-        first_byte_s: float | None,
-        total_s: float,
-        client: bytes,
-        client_call_id: bytes,
-    ) -> None: ...
-
-
 class Entry:
     """What the edge keeps of one function beside the table, valid for these options and settings."""
 
@@ -127,7 +109,7 @@ class Edge:
         control: Address,
         *,
         numbers: Numbers | None = None,
-        log: CallSink | None = None,
+        log: CallLog | None = None,
         proxies: Proxies | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
