@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tailrace.edge.calllog import CallLog
 from tailrace.functions.table import Replica
 from tailrace.provider.contract import Address
 from tailrace.settings import load
@@ -55,13 +57,14 @@ class Story:
 
 @dataclass
 class Lines:
-    """A call log that keeps the ids of the function's calls; one for a function that is gone is none."""
+    """Keeps the ids of the function's calls, from their lines; one for a function that is gone has none."""
 
-    ids: list[bytes] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
 
-    def write(self, *, call_id: bytes, function: bytes, **_: object) -> None:
-        if function == LABEL.encode():
-            self.ids.append(call_id)
+    def take(self, lines: bytes) -> bool:
+        told = [json.loads(line) for line in lines.splitlines()]
+        self.ids += [line["call_id"] for line in told if line["function"] == LABEL]
+        return True
 
 
 def moments(most_s: float) -> st.SearchStrategy[float]:
@@ -161,7 +164,7 @@ async def tell(story: Story) -> None:
     async with edge_before(replicas, annotations=wishes) as under_test:
         under_test.edge.settings = load({**SHORT, "queue_limit": story.queue}, env={})
         edge, function = under_test.edge, under_test.function
-        edge.log = lines
+        edge.log = log = CallLog("json", lines.take, edge.numbers, edge.loop)
         async with asyncio.TaskGroup() as group:
             for at_s, event in story.events:
                 group.create_task(happen(under_test, at_s, event))
@@ -180,6 +183,7 @@ async def tell(story: Story) -> None:
             )
             assert answer.endswith(b"\r\n\r\nok"), answer
             await wait_at_rest(under_test, lines)
+        log.close()
         under_test.stop_replicas()
         await asyncio.gather(*under_test.tasks, return_exceptions=True)
         await asyncio.sleep(0.02)
