@@ -1,0 +1,57 @@
+"""The whole client: all nouns of the API on one connection."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+
+from tailrace import __version__
+from tailrace.client.calls import Calls
+from tailrace.client.connection import CONNECT_TIMEOUT_S, REPLY_TIMEOUT_S, decode
+from tailrace.client.functions import Functions
+from tailrace.client.logs import Logs
+from tailrace.client.secrets import Secrets
+from tailrace.gateway_url import is_local, parse_gateway
+from tailrace.wire import openfaas
+
+
+class Client(Functions, Secrets, Logs, Calls):
+    """The gateway's API as methods. Make it with `open_client`.
+
+    Every method raises GatewayUnreachable when nobody answers, and otherwise the error of our tree that
+    fits the gateway's status, with the gateway's own text.
+    """
+
+    async def info(self) -> openfaas.GatewayInfo:
+        """Versions of the gateway and its provider."""
+        return decode((await self.system("GET", "/system/info")).body, openfaas.GatewayInfo)
+
+
+@asynccontextmanager
+async def open_client(gateway: str, *, authorization: str = "") -> AsyncIterator[Client]:
+    """A client of the gateway at this URL. Leaving the context closes its connections.
+
+    Args:
+        authorization: The value of the Authorization header for ``/system/``; a user and password in the
+            URL are used when it is empty.
+    Raises:
+        InvalidRequest: the URL is none.
+    """
+    url, found = parse_gateway(gateway)
+    timeout = httpx.Timeout(REPLY_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None)
+    # Loading the certificate store takes 20 ms, for nothing over plain HTTP; an empty one trusts nobody.
+    is_plain = url.startswith("http:")
+    verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else ssl.create_default_context()
+    http = httpx.AsyncClient(
+        base_url=url,
+        timeout=timeout,
+        verify=verify,
+        headers={"User-Agent": f"tailrace/{__version__}"},
+        limits=httpx.Limits(max_connections=None),
+        trust_env=not is_local(url),  # a proxy cannot reach this machine's loopback
+    )
+    async with http:
+        yield Client(http, url, authorization or found)
