@@ -50,11 +50,33 @@ class Bundle:
     data: bytes = field(repr=False)
 
 
-class Manifest(msgspec.Struct, frozen=True):
-    """What ``tailrace.json`` says. ``lang`` names the template that runs the handler."""
+class Process(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a function that brings its own process is run, under the watchdog, in its bundle's ``function/``.
+
+    Attributes:
+        fprocess: The command, split at blanks, as of-watchdog has it.
+        mode: ``http``, ``streaming``, ``serializing`` or ``static``.
+        upstream_url: Where the process of mode ``http`` listens, as its author wrote it.
+        env: Variables that its Dockerfile sets; those of the deployment come after them.
+        requirements: Requirement files, relative to ``function/``, for its virtualenv; none: no virtualenv.
+    """
+
+    fprocess: str
+    mode: str = "http"
+    upstream_url: str = ""
+    env: dict[str, str] = {}  # msgspec copies it
+    requirements: tuple[str, ...] = ()
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What ``tailrace.json`` says.
+
+    ``lang`` names the template that runs the handler; with a ``process`` it only says where that came from.
+    """
 
     format: int
     lang: str
+    process: Process | None = None
 
 
 def pack_folder(folder: Path, *, lang: str, limit_bytes: int) -> Bundle:
