@@ -107,7 +107,9 @@ async def open_gateway(
     async with contextlib.AsyncExitStack() as stack:
         state = stack.enter_context(open_state(settings.state_dir))
         sock = stack.enter_context(open_socket(settings))
-        auth, new_password = open_auth(settings.state_dir) if settings.auth else (None, None)
+        auth, new_password = (
+            open_auth(settings.state_dir, settings.secret_mount_path) if settings.auth else (None, None)
+        )
 
         logs = LogStore(settings.log_lines)
         provider = ProcessProvider(state, settings=settings, log=logs.write, persistent=persistent)

@@ -19,12 +19,22 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace that somebody made, with what they wrote about it."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionSpec:
     """What a deploy asks for, validated: the wish that the reconcile loop fulfils.
 
     ``bundle`` is the SHA-256 (64 hex digits) of the handler's bundle that ``image`` meant at the moment
     of the deploy, so a restart runs the same code even when the tag has moved on since.
-    ``created_at`` is RFC 3339 in UTC.
+    ``created_at`` is RFC 3339 in UTC. ``replicas`` is the count that somebody scaled it to; None: as many as
+    its labels ask for at least. Neither is part of the revision.
     """
 
     name: FunctionName
@@ -40,10 +50,11 @@ class FunctionSpec:
     requests: Resources | None = None
     read_only_root_filesystem: bool = False
     created_at: str = "0001-01-01T00:00:00Z"
+    replicas: int | None = None
 
     @property
     def revision(self) -> str:
-        """12 hex digits that change when anything a replica can see changes; the time is not part of it."""
+        """12 hex digits that change when anything a replica can see changes."""
         seen = [
             str(self.name),
             self.bundle,

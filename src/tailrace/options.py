@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, TypedDict, cast
 
 from tailrace.durations import parse_duration
 from tailrace.errors import InvalidDeployment
@@ -121,11 +121,18 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
+class _Replicas(TypedDict):
+    min_replicas: int
+    max_replicas: int
+    scale_factor: int
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionOptions:
     """The options of one function, checked. None everywhere means: not said, so the gateway's setting.
 
     Attributes:
+        scale_factor: How many percent of ``max_replicas`` an alert adds; 0: alerts change nothing.
         dialect: None: detect it.
         heartbeat_s: Seconds; 0 for none.
         has_early_head: None: when the client's ``Accept`` names an event stream.
@@ -137,6 +144,8 @@ class FunctionOptions:
     worker: Worker = "greenlets"
     dialect: DialectName | None = None
     min_replicas: int = 1
+    max_replicas: int = 20
+    scale_factor: int = 10
     heartbeat_s: float | None = None
     has_early_head: bool | None = None
     has_status: bool = False
@@ -178,7 +187,7 @@ def read_options(
     return FunctionOptions(
         worker=cast("Worker", worker),
         dialect=cast("DialectName", dialect) if dialect else None,
-        min_replicas=_replicas(labels.get("com.openfaas.scale.min", "1")),
+        **_replicas(labels),
         heartbeat_s=_heartbeat(annotations),
         has_early_head=early == "on" if early else None,
         has_status=_choice(STATUS, annotations) == "on",
@@ -263,9 +272,17 @@ def _concurrency(annotations: Mapping[str, str], env: Mapping[str, str]) -> int:
     return _whole(text, MAX_CONCURRENCY, key)
 
 
-def _replicas(text: str) -> int:
-    found = _whole(text, MAX_REPLICAS, "label 'com.openfaas.scale.min")
-    return max(1, found)  # scale to zero is the autoscaler's, which does not exist yet
+def _replicas(labels: Mapping[str, str]) -> _Replicas:
+    """What OpenFaaS's labels say of counts. Source: contract section 8."""
+    least = _whole(labels.get("com.openfaas.scale.min", "1"), MAX_REPLICAS, "label 'com.openfaas.scale.min")
+    least = max(1, least)  # by itself nothing goes to zero: there is no autoscaler yet
+    most = _whole(labels.get("com.openfaas.scale.max", "20"), MAX_REPLICAS, "label 'com.openfaas.scale.max")
+    if most < least and "com.openfaas.scale.max" in labels:
+        raise InvalidDeployment(
+            f"label 'com.openfaas.scale.max: {most}' is less than com.openfaas.scale.min, which is {least}"
+        )
+    factor = _whole(labels.get("com.openfaas.scale.factor", "10"), 100, "label 'com.openfaas.scale.factor")
+    return {"min_replicas": least, "max_replicas": max(least, most), "scale_factor": factor}
 
 
 def _whole(text: str, highest: int, what: str) -> int:

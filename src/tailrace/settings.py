@@ -140,6 +140,10 @@ ROWS: tuple[Row, ...] = (
     Row("port", _whole(0, 65535), "8080", "", "Port the gateway listens on; 0 takes a free one."),
     Row("auth", _flag, "false", "", "Ask for the admin's password everywhere but on functions."),
     Row(
+        "secret_mount_path", _path, "/run/secrets", "",
+        "Folder whose files basic-auth-user and basic-auth-password, if both are there, are the admin's.",
+    ),
+    Row(
         "state_dir", _path, str(platformdirs.user_data_path("tailrace")), "",
         "Folder for bundles, environments, secrets and deployments; one gateway owns it at a time.",
     ),
@@ -254,6 +258,7 @@ class Settings:
     host: str
     port: int
     auth: bool
+    secret_mount_path: Path
     state_dir: Path
     body_limit: int
     bundle_limit: int

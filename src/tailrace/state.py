@@ -24,7 +24,7 @@ TEMPORARY = ".tmp-"
 # A unix socket's path has 104 bytes on macOS (108 on Linux) with its NUL; 30 of them are for the file
 # name: a replica id of at most 24 characters and ".sock".
 _SOCKETS_PATH_LIMIT = 104 - 1 - 30
-_FOLDERS = ("bundles", "environments", "functions", "replicas", "runtime", "secrets")
+_FOLDERS = ("bundles", "environments", "functions", "namespaces", "replicas", "runtime", "secrets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,10 @@ class State:
     @property
     def functions(self) -> Path:
         return self.path / "functions"
+
+    @property
+    def namespaces(self) -> Path:
+        return self.path / "namespaces"
 
     @property
     def replicas(self) -> Path:

@@ -1,8 +1,9 @@
-"""The control plane's routes: one table. All of them are behind `guard.Guard`."""
+"""The control plane as one ASGI application: the routes of `table`, behind `guard.Guard`."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,35 +12,19 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from tailrace.control import bundles, functions, info, logs, secrets
 from tailrace.control.guard import Auth, Guard
+from tailrace.control.openapi import describe
 from tailrace.control.parts import Parts
+from tailrace.control.table import ROWS, Answerer
 from tailrace.errors import TailraceError
 
 logger = logging.getLogger(__name__)
-
-ROUTES = (
-    Route("/system/functions", functions.get_all, methods=["GET"]),
-    Route("/system/functions", functions.post, methods=["POST"]),
-    Route("/system/functions", functions.put, methods=["PUT"]),
-    Route("/system/functions", functions.delete, methods=["DELETE"]),
-    Route("/system/function/{name}", functions.get_one, methods=["GET"]),
-    Route("/system/bundles/{digest}", bundles.put, methods=["PUT"]),
-    Route("/system/secrets", secrets.get_all, methods=["GET"]),
-    Route("/system/secrets", secrets.post, methods=["POST"]),
-    Route("/system/secrets", secrets.put, methods=["PUT"]),
-    Route("/system/secrets", secrets.delete, methods=["DELETE"]),
-    Route("/system/logs", logs.get, methods=["GET"]),
-    Route("/system/info", info.get_info, methods=["GET"]),
-    Route("/system/namespaces", info.get_namespaces, methods=["GET"]),
-    Route("/healthz", info.get_health, methods=["GET"]),
-)
 
 
 def build_app(parts: Parts, auth: Auth | None) -> ASGIApp:
     """The control plane as one ASGI application."""
     app = Starlette(
-        routes=list(ROUTES),
+        routes=list(_routes()),
         exception_handlers={
             TailraceError: _on_tailrace_error,
             HTTPException: _on_http_error,
@@ -47,7 +32,24 @@ def build_app(parts: Parts, auth: Auth | None) -> ASGIApp:
         },
     )
     app.state.parts = parts
-    return Guard(app, auth)
+    app.state.document = describe(ROWS)
+    return Guard(app, auth, [(row.method, row.path) for row in ROWS if row.is_public])
+
+
+def _routes() -> Iterator[Route]:
+    """One route for each path, so that a method it does not have is answered with all that it has."""
+    by_path: dict[str, dict[str, Answerer]] = {}
+    for row in ROWS:
+        by_path.setdefault(row.path, {})[row.method] = row.answer
+    for path, answers in by_path.items():
+        yield Route(path, _choosing(answers), methods=list(answers))
+
+
+def _choosing(answers: dict[str, Answerer]) -> Answerer:
+    async def answer(request: Request) -> Response:
+        return await answers["GET" if request.method == "HEAD" else request.method](request)
+
+    return answer
 
 
 async def _on_tailrace_error(_: Request, error: Exception) -> Response:

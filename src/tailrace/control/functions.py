@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace.control.parts import Parts, json_reply, namespace_of, parts, read_json
+from tailrace.control.metrics.snapshot import read_usage
+from tailrace.control.parts import Parts, function_of, json_reply, namespace_of, parts, read_json
 from tailrace.errors import InvalidDeployment, InvalidRequest, NotFound
 from tailrace.functions.plan import PROVEN_S
 from tailrace.functions.table import Function
 from tailrace.model import FunctionSpec, Resources
-from tailrace.names import FunctionName, check_function_name, is_secret_name, parse_function_name
+from tailrace.names import FunctionName, check_function_name, is_secret_name
 from tailrace.wire import openfaas
 
 # Below the 60 s after which faas-cli and most proxies give up.
 WAIT_LIMIT_S = 55.0
+# Long enough that a clock tick of 10 ms is a tenth of it.
+USAGE_S = 0.1
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
@@ -109,19 +113,34 @@ async def get_all(request: Request) -> Response:
 
 async def get_one(request: Request) -> Response:
     """One function. ``?wait=SECONDS[&revision=REV]`` answers once that revision is ready or has failed."""
-    name = parse_function_name(request.path_params["name"])
-    if name is not None and "namespace" in request.query_params:
-        name = FunctionName(name.name, namespace_of(request))
     here = parts(request)
-    function = here.table.get(name) if name else None
-    if function is None:
+    try:
+        function = function_of(request)
+    except NotFound:
         return Response(status_code=404)
     wait_s = _wait_s(request.query_params.get("wait", "0"))
     if wait_s and request.query_params.get("revision", function.spec.revision) == function.spec.revision:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await function.settled.wait()
-    return json_reply(_status(here, function, with_invocations=False))
+    status = _status(here, function, with_invocations=False)
+    if request.query_params.get("usage", "").lower() in ("1", "true"):
+        status.usage = await _usage(function)
+    return json_reply(status)
+
+
+async def _usage(function: Function) -> openfaas.Usage | None:
+    """What its replicas use, their CPU over the next tenth of a second; None where that is not known."""
+    pids = [replica.handle.pid for replica in function.replicas.values() if replica.handle is not None]
+    before, began = {pid: read_usage(pid) for pid in pids}, time.monotonic()
+    await asyncio.sleep(USAGE_S)
+    after, took_s = {pid: read_usage(pid) for pid in pids}, time.monotonic() - began
+    both = [(old, new) for pid, old in before.items() if old and (new := after[pid])]
+    if not both:
+        return None
+    cpu_s = sum(new.cpu_s - old.cpu_s for old, new in both)
+    memory = sum(new.resident_bytes for _, new in both)
+    return openfaas.Usage(cpu=round(cpu_s / took_s * 1000, 1), total_memory_bytes=float(memory))
 
 
 def _wait_s(text: str) -> float:
@@ -152,7 +171,7 @@ def _status(here: Parts, function: Function, *, with_invocations: bool) -> openf
         requests=openfaas.Resources(spec.requests.memory, spec.requests.cpu) if spec.requests else None,
         read_only_root_filesystem=spec.read_only_root_filesystem,
         invocation_count=float(function.invocations) if with_invocations else 0.0,
-        replicas=function.options.min_replicas,
+        replicas=function.wished,
         available_replicas=len(function.ready),
         tailrace=tailrace,
     )
@@ -162,7 +181,9 @@ def _tailrace_status(here: Parts, function: Function) -> openfaas.TailraceStatus
     now = here.clock()
     current = [r for r in function.ready if r.revision == function.spec.revision]
     proven = any(now - r.since >= PROVEN_S for r in current)
-    if current:
+    if not function.wished:
+        state = "idle"
+    elif current:
         state = "ready"
     elif function.last_error:
         state = "failed"

@@ -1,7 +1,8 @@
-"""Who may use the control plane. Everything is protected unless a route is in `PUBLIC`.
+"""Who may use the control plane. Everything is protected unless its row in `table` says that it is public.
 
 Without auth (loopback only) any web page can reach the port, so a request must come from this machine's
-own names and from no foreign page. With auth the admin's password decides. Both answer before a body is read.
+own names and from no foreign page. With auth the admin's password decides, and who gives too many wrong ones
+waits. All of it is answered before a body is read.
 """
 
 from __future__ import annotations
@@ -11,22 +12,29 @@ import binascii
 import hashlib
 import hmac
 import json
+import math
 import re
 import secrets
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tailrace.control.tries import Tries
 from tailrace.edge.routes import is_data_plane
 from tailrace.errors import PlatformError
 from tailrace.state import write_atomically
 
 USER = "admin"
-# With auth on, these answer anybody.
-PUBLIC = frozenset(("/healthz",))
+# Where OpenFaaS's gateway keeps its credentials, below `secret_mount_path`. Source: contract 1.1.
+USER_FILE, PASSWORD_FILE = "basic-auth-user", "basic-auth-password"
+_CREDENTIAL_LIMIT = 4096
 _LOOPBACK = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 
 
@@ -49,10 +57,11 @@ def refusal_without_auth(host: str, origin: str, fetch_site: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """The admin's password as SHA-256, and a token that only this process knows."""
+    """The admin's name and password as SHA-256, and a token that only this process knows."""
 
     password_sha256: bytes
     token: str
+    user: str = USER
 
     def accepts(self, authorization: str) -> bool:
         """Whether an Authorization header is the admin's. Compared in constant time."""
@@ -67,19 +76,23 @@ class Auth:
             return False
         given = hashlib.sha256(password).digest()
         same = hmac.compare_digest(given, self.password_sha256)
-        return bool(colon) and hmac.compare_digest(user, USER.encode()) and same
+        return bool(colon) and hmac.compare_digest(user, self.user.encode()) and same
 
 
-def open_auth(state_dir: Path) -> tuple[Auth, str | None]:
-    """The admin's password of a state directory, and its text if it was made just now (128 random bits).
+def open_auth(state_dir: Path, mounted: Path) -> tuple[Auth, str | None]:
+    """The admin's credentials, and the password's text if it was made just now (128 random bits).
 
-    Only its SHA-256 is kept, in a file of mode 0600.
+    Files ``basic-auth-user`` and ``basic-auth-password`` in mounted are taken when both are there, else the
+    password of the state directory, of which only the SHA-256 is kept, in a file of mode 0600.
 
     Raises:
-        PlatformError: the file is damaged.
+        PlatformError: a file cannot be used.
     """
     path = state_dir / "admin.json"
     token = secrets.token_urlsafe(32)
+    if (mounted / USER_FILE).is_file() and (mounted / PASSWORD_FILE).is_file():
+        user, password = _credential(mounted / USER_FILE), _credential(mounted / PASSWORD_FILE)
+        return Auth(hashlib.sha256(password.encode()).digest(), token, user), None
     if path.exists():
         try:
             digest = bytes.fromhex(json.loads(path.read_bytes())["password_sha256"])
@@ -95,12 +108,41 @@ def open_auth(state_dir: Path) -> tuple[Auth, str | None]:
     return Auth(digest, token), password
 
 
-class Guard:
-    """ASGI middleware around the whole control plane. ``auth`` None: loopback without credentials."""
+def _credential(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_CREDENTIAL_LIMIT).decode().strip()
+    except (OSError, UnicodeDecodeError) as failed:
+        raise PlatformError(f"credentials in '{path}' cannot be read: {failed}") from failed
+    if not text:
+        raise PlatformError(
+            f"'{path}' is empty; a name and a password are expected", hint="Fill both files, or remove them."
+        )
+    return text
 
-    def __init__(self, app: ASGIApp, auth: Auth | None) -> None:
+
+class Guard:
+    """ASGI middleware around the whole control plane.
+
+    Args:
+        auth: None: loopback without credentials.
+        public: Method and path of the routes that answer anybody.
+        clock: Monotonic seconds; tests move it by hand.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        auth: Auth | None,
+        public: Iterable[tuple[str, str]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._app = app
         self._auth = auth
+        self._public = [(method, compile_path(path)[0]) for method, path in public]
+        self._tries = Tries()
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -120,8 +162,31 @@ class Guard:
                 headers.get("host", ""), headers.get("origin", ""), headers.get("sec-fetch-site", "").lower()
             )
             return PlainTextResponse(f"{why}\n", 403) if why else None
-        if request.url.path in PUBLIC or self._auth.accepts(headers.get("authorization", "")):
+        if self._is_public(request):
             return None
+        return self._refuse_stranger(self._auth, headers)
+
+    def _is_public(self, request: Request) -> bool:
+        method = "GET" if request.method == "HEAD" else request.method
+        path = request.url.path
+        return any(method == known and pattern.match(path) for known, pattern in self._public)
+
+    def _refuse_stranger(self, auth: Auth, headers: Headers) -> Response | None:
+        """Why somebody without the admin's password is refused; None for the admin.
+
+        Wrong passwords count against the address that the edge puts into every request; none at all does not.
+        """
+        given, address = headers.get("authorization", ""), headers.get("x-forwarded-for", "")
+        wait_s = self._tries.wait_s(address, self._clock())
+        if wait_s and given:
+            return PlainTextResponse(
+                "too many wrong passwords came from this address\n", 429,
+                headers={"Retry-After": str(math.ceil(wait_s))},
+            )  # fmt: skip
+        if auth.accepts(given):
+            return None
+        if given.partition(" ")[2]:
+            self._tries.fail(address, self._clock())
         # Body and realm are OpenFaaS's: clients depend on them (contract 1.1).
         realm = {"WWW-Authenticate": 'Basic realm="Restricted"'}
         return PlainTextResponse("invalid credentials", 401, headers=realm)

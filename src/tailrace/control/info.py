@@ -1,4 +1,4 @@
-"""``/system/info``, ``/system/namespaces`` and ``/healthz``."""
+"""``/system/info`` and ``/healthz``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 import tailrace
 from tailrace.control.parts import json_reply, parts
-from tailrace.names import DEFAULT_NAMESPACE
 from tailrace.wire import openfaas
 
 
@@ -17,10 +16,6 @@ async def get_info(request: Request) -> Response:
     version = openfaas.VersionInfo(release=tailrace.__version__, sha="")
     provider = openfaas.ProviderInfo(parts(request).provider.name, "tailrace", version)
     return json_reply(openfaas.GatewayInfo(provider, version, platform.machine()))
-
-
-async def get_namespaces(request: Request) -> Response:
-    return json_reply(sorted({DEFAULT_NAMESPACE, *(f.name.namespace for f in parts(request).table)}))
 
 
 async def get_health(_: Request) -> Response:

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace.build.store import BundleStore
-from tailrace.errors import InvalidRequest, TooLarge, UnsupportedContent
+from tailrace.errors import InvalidRequest, NotFound, TooLarge, UnsupportedContent
 from tailrace.functions.logs import LogStore
 from tailrace.functions.loop import Reconciler
-from tailrace.functions.table import Table
-from tailrace.names import DEFAULT_NAMESPACE, is_function_label
+from tailrace.functions.table import Function, Table
+from tailrace.names import DEFAULT_NAMESPACE, FunctionName, is_function_label, parse_function_name
 from tailrace.provider.contract import Provider
 from tailrace.settings import Settings
 
@@ -70,6 +70,23 @@ async def read_json(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(bytes(body), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"failed to unmarshal request: {error}") from None
+
+
+def function_of(request: Request, in_body: str = "") -> Function:
+    """The function that the path's ``name`` and the body's or query's namespace mean.
+
+    Raises:
+        NotFound: it is not deployed.
+        InvalidRequest: the namespace is no legal name.
+    """
+    text = request.path_params["name"]
+    name = parse_function_name(text)
+    if name is not None and (in_body or "namespace" in request.query_params):
+        name = FunctionName(name.name, namespace_of(request, in_body))
+    function = parts(request).table.get(name) if name else None
+    if function is None:
+        raise NotFound(f"function '{text[:80]}' is not deployed")
+    return function
 
 
 def json_reply(value: object, status: int = 200) -> Response:

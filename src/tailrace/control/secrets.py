@@ -7,7 +7,7 @@ import base64
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace.control.parts import json_reply, namespace_of, parts, read_json
+from tailrace.control.parts import Parts, json_reply, namespace_of, parts, read_json
 from tailrace.errors import AlreadyExists, InvalidRequest, NotFound
 from tailrace.names import is_secret_name
 from tailrace.wire import openfaas
@@ -15,8 +15,16 @@ from tailrace.wire import openfaas
 
 async def get_all(request: Request) -> Response:
     namespace = namespace_of(request)
-    names = await parts(request).provider.list_secrets(namespace)
-    return json_reply([openfaas.Secret(name=name, namespace=namespace) for name in names])
+    here = parts(request)
+    names = await here.provider.list_secrets(namespace)
+    return json_reply(
+        [openfaas.Secret(name, namespace, functions=_users(here, namespace, name) or None) for name in names]
+    )
+
+
+def _users(here: Parts, namespace: str, secret: str) -> list[str]:
+    """The functions that refer to a secret."""
+    return [f.name.name for f in here.table if f.name.namespace == namespace and secret in f.spec.secrets]
 
 
 async def post(request: Request) -> Response:
@@ -40,9 +48,7 @@ async def put(request: Request) -> Response:
 async def delete(request: Request) -> Response:
     secret, namespace = await _read(request)
     here = parts(request)
-    users = [
-        f.name.name for f in here.table if f.name.namespace == namespace and secret.name in f.spec.secrets
-    ]
+    users = _users(here, namespace, secret.name)
     if users:
         raise InvalidRequest(
             f"secret '{secret.name}' is used by {', '.join(users)}",

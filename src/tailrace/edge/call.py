@@ -158,7 +158,7 @@ class Call:
         self._taken_at = now = edge.clock()
         upstream.begin(self, request.head.method)
         if request.label is None:
-            head = request.prefix + request.framing
+            head = b"%bx-forwarded-for: %b\r\n%b" % (request.prefix, request.client, request.framing)
         else:
             ids = request.prefix, self._answer.call_id, self._answer.start_ns, request.framing
             head = b"%bx-call-id: %b\r\nx-start-time: %d\r\n%b" % ids

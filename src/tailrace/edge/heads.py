@@ -65,7 +65,7 @@ class Request:
         found = route(head.target)
         self.label = found[0] if found else None
         if found is None:
-            self.prefix = _to_control(head, peer=peer, is_tls=is_tls)
+            self.prefix = _to_control(head, is_tls=is_tls)
         else:
             forwarded = self.forwarded
             self._pieces, self._places = _to_function(head, found[1], forwarded, peer=peer, is_tls=is_tls)
@@ -165,11 +165,11 @@ def _is_sent(line: Line) -> bool:
     return line.name not in _DROPPED and b"_" not in line.name
 
 
-def _to_control(head: RequestHead, *, peer: bytes, is_tls: bool) -> bytes:
-    """The head the control plane gets: as it came, with the peer's address put in by us."""
+def _to_control(head: RequestHead, *, is_tls: bool) -> bytes:
+    """The head the control plane gets: as it came; the client's address is put in when it is sent."""
     lines = [b"%b %b HTTP/1.1" % (head.method, head.target)]
     lines += [line.text for line in head.lines if line.name not in _DROPPED_FOR_CONTROL]
-    lines += [b"x-forwarded-for: " + peer, b"x-forwarded-proto: " + (b"https" if is_tls else b"http")]
+    lines.append(b"x-forwarded-proto: https" if is_tls else b"x-forwarded-proto: http")
     return b"\r\n".join(lines) + b"\r\n"
 
 

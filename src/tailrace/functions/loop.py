@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
-from tailrace.errors import AlreadyExists, NotFound, TailraceError
+from tailrace.errors import AlreadyExists, InvalidRequest, NotFound, TailraceError
 from tailrace.functions import plan as planning
 from tailrace.functions.logs import LogStore
 from tailrace.functions.table import Function, Replica, Table
 from tailrace.model import FunctionSpec, LogLine
 from tailrace.names import FunctionName
-from tailrace.options import read_options
+from tailrace.options import MAX_REPLICAS, read_options
 from tailrace.provider.contract import Exit, Provider
 
 logger = logging.getLogger(__name__)
@@ -73,9 +73,32 @@ class Reconciler:
                     f"function '{spec.name.short}' is deployed already", hint="Update it with PUT."
                 )
             if known is not None:
-                spec = replace(spec, created_at=known.spec.created_at)
+                spec = replace(spec, created_at=known.spec.created_at, replicas=known.spec.replicas)
             await self._provider.save_spec(spec)
             return self._wish(spec)
+
+    async def scale(self, name: FunctionName, replicas: int) -> None:
+        """Wish for so many replicas from now on, also after a restart. At 0 the next call wakes it.
+
+        Raises:
+            NotFound: no such function.
+            InvalidRequest: more than `MAX_REPLICAS`.
+        """
+        if not 0 <= replicas <= MAX_REPLICAS:
+            raise InvalidRequest(f"replicas: {replicas} is not a whole number from 0 to {MAX_REPLICAS}")
+        async with self._changing:
+            function = self._find(name)
+            spec = replace(function.spec, replicas=replicas)
+            await self._provider.save_spec(spec)
+            function.spec = spec
+            function.scale(replicas)
+            function.on_change()
+
+    def _find(self, name: FunctionName) -> Function:
+        function = self._table.get(name)
+        if function is None:
+            raise NotFound(f"function '{name.name}' is not deployed in namespace '{name.namespace}'")
+        return function
 
     async def remove(self, name: FunctionName) -> None:
         """Take the wish back. Calls that run finish; calls that wait are answered 404.
@@ -84,9 +107,7 @@ class Reconciler:
             NotFound: no such function.
         """
         async with self._changing:
-            function = self._table.get(name)
-            if function is None:
-                raise NotFound(f"function '{name.name}' is not deployed in namespace '{name.namespace}'")
+            function = self._find(name)
             await self._provider.forget_spec(name)
             self._table.remove(name)
             function.is_removed = True
@@ -122,6 +143,7 @@ class Reconciler:
         if not is_answered:
             function.settled.set()  # who waits for the revision before this one need not
             function.settled = asyncio.Event()
+        function.scale(spec.replicas)
         function.on_change()
         return function
 
@@ -130,7 +152,7 @@ class Reconciler:
             changed.clear()
             function.route()
             revision = "" if function.is_removed else function.spec.revision
-            view = planning.View(revision, function.options.min_replicas, function.views(), function.retry_at)
+            view = planning.View(revision, function.wished, function.views(), function.retry_at)
             retry_at: float | None = None
             for action in planning.plan(view, self._clock()):
                 if isinstance(action, planning.Retry):

@@ -70,12 +70,28 @@ class Function:
         self.last_error = ""
         # Set once the wished revision has become ready or failed: what a deploy waits for.
         self.settled = asyncio.Event()
+        self.wished = 0
+        self.scale(spec.replicas)
         self.start_s = 0.0
         self.import_s = 0.0
 
     @property
     def name(self) -> FunctionName:
         return self.spec.name
+
+    def scale(self, replicas: int | None) -> None:
+        """Wish for so many replicas; None: for the least that its labels ask for."""
+        self.wished = self.options.min_replicas if replicas is None else replicas
+        if self.wished:
+            return
+        self.settled.set()  # nothing to wait for
+        if self.waiting:
+            self._wake()
+
+    def _wake(self) -> None:
+        """A call waits and nobody may serve it: wish for replicas again, without keeping that."""
+        self.wished = max(1, self.options.min_replicas)
+        self.on_change()
 
     def lease(self) -> Replica | None:
         """The least busy replica with a free place, now one call busier; None when there is none."""
@@ -90,9 +106,14 @@ class Function:
         return replica
 
     def wait(self, grant: Callable[[Replica | None], None]) -> Waiter:
-        """Queue for the next free place on a ready replica, first come first served."""
+        """Queue for the next free place on a ready replica, first come first served.
+
+        A function that is scaled to zero wakes up for it.
+        """
         waiter = Waiter(grant)
         self.waiting[waiter] = None
+        if not self.wished:
+            self._wake()
         return waiter
 
     def leave(self, waiter: Waiter) -> None:

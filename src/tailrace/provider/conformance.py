@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from tailrace.errors import HandlerNotLoaded, InvalidDeployment, InvalidRequest, NotFound, TailraceError
-from tailrace.model import FunctionSpec
+from tailrace.model import FunctionSpec, Namespace
 from tailrace.names import FunctionName
 from tailrace.provider.contract import Address, Provider
 
@@ -170,6 +170,20 @@ async def secrets_are_kept_by_namespace(subject: Subject) -> None:
     _expect(await provider.list_secrets("one") == ["b"], "the removed secret is still listed")
 
 
+async def namespaces_are_kept(subject: Subject) -> None:
+    """A saved namespace is listed with what was written about it, replaced, and dropped once."""
+    provider = subject.provider
+    first, second = Namespace("b", labels={"l": "ü"}, annotations={"a": ""}), Namespace("a")
+    for namespace in (first, second):
+        await provider.save_namespace(namespace)
+    _expect(await provider.list_namespaces() == [second, first], "the list is not what was saved, sorted")
+    await provider.save_namespace(Namespace("b"))
+    _expect(await provider.list_namespaces() == [second, Namespace("b")], "the replaced one is not listed")
+    _expect(await provider.forget_namespace("b"), "dropping an existing namespace said False")
+    _expect(not await provider.forget_namespace("b"), "dropping a missing namespace said True")
+    _expect(await provider.list_namespaces() == [second], "the dropped namespace is still listed")
+
+
 async def odd_names_of_secrets_are_refused(subject: Subject) -> None:
     """No name reaches a place outside of the namespace."""
     for namespace, name in [
@@ -227,6 +241,7 @@ CHECKS: tuple[Check, ...] = (
     a_second_stop_may_be_harder,
     a_missing_secret_is_named,
     secrets_are_kept_by_namespace,
+    namespaces_are_kept,
     odd_names_of_secrets_are_refused,
     deployments_are_kept,
     closing_stops_every_replica,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from tailrace.model import FunctionSpec, LogLine
+from tailrace.model import FunctionSpec, LogLine, Namespace
 from tailrace.names import FunctionName
 
 LogSink = Callable[[LogLine], None]
@@ -101,8 +101,20 @@ class Provider(Protocol):
     async def forget_spec(self, name: FunctionName) -> None:
         """Drop a saved deployment; nothing happens when there is none."""
 
+    async def list_namespaces(self) -> list[Namespace]:
+        """The namespaces that were saved, sorted by name."""
+
+    async def save_namespace(self, namespace: Namespace) -> None:
+        """Keep a namespace, replacing an earlier one of its name; durable when it returns."""
+
+    async def forget_namespace(self, name: str) -> bool:
+        """Drop a saved namespace; False when there is none."""
+
     async def list_secrets(self, namespace: str) -> list[str]:
         """Names of the namespace's secrets, sorted. Values are never readable back through this door."""
+
+    async def list_secret_namespaces(self) -> list[str]:
+        """The namespaces that hold secrets, sorted."""
 
     async def set_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Create or replace a secret atomically; running replicas that refer to it see the new value."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tailrace.errors import InvalidDeployment, InvalidRequest, NotFound, TailraceError
-from tailrace.model import FunctionSpec
+from tailrace.model import FunctionSpec, Namespace
 from tailrace.names import FunctionName, is_function_label, is_secret_name
 from tailrace.provider.contract import Address, Exit
 
@@ -195,6 +195,7 @@ class MemoryProvider:
     def __init__(self, handler: Handler = echo) -> None:
         self.specs: dict[FunctionName, FunctionSpec] = {}
         self.secrets: dict[tuple[str, str], bytes] = {}
+        self.namespaces: dict[str, Namespace] = {}
         self.replicas: dict[str, MemoryReplica] = {}
         # Digests that can be started; None accepts all.
         self.bundles: set[str] | None = None
@@ -251,9 +252,21 @@ class MemoryProvider:
     async def forget_spec(self, name: FunctionName) -> None:
         self.specs.pop(name, None)
 
+    async def list_namespaces(self) -> list[Namespace]:
+        return [self.namespaces[name] for name in sorted(self.namespaces)]
+
+    async def save_namespace(self, namespace: Namespace) -> None:
+        self.namespaces[namespace.name] = namespace
+
+    async def forget_namespace(self, name: str) -> bool:
+        return self.namespaces.pop(name, None) is not None
+
     async def list_secrets(self, namespace: str) -> list[str]:
         _check_names(namespace)
         return sorted(name for space, name in self.secrets if space == namespace)
+
+    async def list_secret_namespaces(self) -> list[str]:
+        return sorted({space for space, _ in self.secrets})
 
     async def set_secret(self, namespace: str, name: str, value: bytes) -> None:
         _check_names(namespace, name)

@@ -45,8 +45,9 @@ class TailraceStatus(msgspec.Struct, omit_defaults=True, rename="camel"):
     """What OpenFaaS's shape has no room for; other clients ignore the key.
 
     ``state``: ``ready`` (the wished revision answers), ``starting`` (no replica answers yet), ``updating``
-    (an older revision answers), ``failed`` (the last start failed; it is retried). ``settled`` is true
-    once the wished revision is either ready or has failed at least once.
+    (an older revision answers), ``failed`` (the last start failed; it is retried), ``idle`` (scaled to zero;
+    the next call starts it). ``settled`` is true once the wished revision is either ready or has failed at
+    least once.
     """
 
     revision: str
@@ -79,6 +80,7 @@ class FunctionStatus(msgspec.Struct, omit_defaults=True, rename="camel"):
     invocation_count: float = 0.0
     replicas: int = 0
     available_replicas: int = 0
+    usage: Usage | None = None
     tailrace: TailraceStatus | None = None
 
 
@@ -89,6 +91,47 @@ class DeleteFunctionRequest(msgspec.Struct, omit_defaults=True, rename="camel"):
     namespace: str = ""
 
 
+class ScaleServiceRequest(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """Body of POST ``/system/scale-function/NAME``."""
+
+    replicas: int
+    service_name: str = ""
+    namespace: str = ""
+
+
+class FunctionNamespace(msgspec.Struct, omit_defaults=True):
+    """A namespace: body and reply of ``/system/namespace/NAME``."""
+
+    name: str
+    annotations: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class AlertLabels(msgspec.Struct, omit_defaults=True):
+    alertname: str = ""
+    function_name: str = ""
+
+
+class Alert(msgspec.Struct, omit_defaults=True):
+    status: str = ""
+    labels: AlertLabels = msgspec.field(default_factory=AlertLabels)
+
+
+class AlertNotice(msgspec.Struct, omit_defaults=True):
+    """Body of POST ``/system/alert``: what Alertmanager's webhook sends, as far as it is read."""
+
+    alerts: list[Alert]
+    status: str = ""
+    receiver: str = ""
+
+
+class Usage(msgspec.Struct, omit_defaults=True):
+    """What a function's replicas use together: CPU in thousandths of a core, memory in bytes."""
+
+    cpu: float = 0.0
+    total_memory_bytes: float = msgspec.field(default=0.0, name="totalMemoryBytes")
+
+
 class Secret(msgspec.Struct, omit_defaults=True, rename="camel"):
     """Body of the secrets routes. ``raw_value`` (base64) wins over ``value`` when it is not empty."""
 
@@ -96,6 +139,8 @@ class Secret(msgspec.Struct, omit_defaults=True, rename="camel"):
     namespace: str = ""
     value: str = ""
     raw_value: str = ""
+    # Ours, in the list only: the functions that refer to it.
+    functions: list[str] | None = None
 
 
 class LogMessage(msgspec.Struct, rename="camel"):

@@ -40,7 +40,7 @@ def build_metrics_app(numbers: Numbers, table: Table) -> ASGIApp:
         return PlainTextResponse("ok\n")
 
     routes = [Route("/metrics", metrics, methods=["GET"]), Route("/healthz", health, methods=["GET"])]
-    return Guard(Starlette(routes=routes), None)
+    return Guard(Starlette(routes=routes), None, ())
 
 
 def _render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:

@@ -79,10 +79,13 @@ def take_snapshot(numbers: Numbers, table: Table) -> Snapshot:
 
 def _function_state(function: Function, numbers: Numbers) -> FunctionState:
     label = str(function.name)
-    least = function.options.min_replicas
-    # Until there is an autoscaler, what is wished for is the least.
     return FunctionState(
-        label, numbers.of(label).copy(), len(function.waiting), least, least, len(function.ready)
+        label,
+        numbers.of(label).copy(),
+        queued=len(function.waiting),
+        wished=function.wished,
+        least=function.options.min_replicas,
+        ready=len(function.ready),
     )
 
 

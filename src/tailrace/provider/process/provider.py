@@ -16,10 +16,11 @@ from tailrace.build.requirements import read_requirements
 from tailrace.build.store import BundleStore
 from tailrace.build.templates import find_template
 from tailrace.errors import EnvironmentFailed, InvalidBundle, InvalidDeployment, PlatformError
-from tailrace.model import FunctionSpec, LogLine
+from tailrace.model import FunctionSpec, LogLine, Namespace
 from tailrace.names import FunctionName
 from tailrace.options import read_options
 from tailrace.provider.contract import LogSink
+from tailrace.provider.process.namespaces import NamespaceFiles
 from tailrace.provider.process.replica import Boot, Launch, Replica
 from tailrace.provider.process.runtime import RuntimeCopy, find_runtime
 from tailrace.provider.process.secrets import SecretFiles
@@ -56,6 +57,7 @@ class ProcessProvider:
             state.environments, runtime=self._runtime.requirements(), env=self._env
         )
         self._specs = SpecFiles(state.functions)
+        self._namespaces = NamespaceFiles(state.namespaces)
         self._secrets = SecretFiles(state.secrets)
         self._replicas: dict[str, tuple[Replica, str]] = {}
         self._is_closed = False
@@ -115,8 +117,20 @@ class ProcessProvider:
         if self._persistent:
             await asyncio.to_thread(self._specs.forget, name)
 
+    async def list_namespaces(self) -> list[Namespace]:
+        return await asyncio.to_thread(self._namespaces.load)
+
+    async def save_namespace(self, namespace: Namespace) -> None:
+        await asyncio.to_thread(self._namespaces.save, namespace)
+
+    async def forget_namespace(self, name: str) -> bool:
+        return await asyncio.to_thread(self._namespaces.forget, name)
+
     async def list_secrets(self, namespace: str) -> list[str]:
         return await asyncio.to_thread(self._secrets.list, namespace)
+
+    async def list_secret_namespaces(self) -> list[str]:
+        return await asyncio.to_thread(self._secrets.namespaces)
 
     async def set_secret(self, namespace: str, name: str, value: bytes) -> None:
         await asyncio.to_thread(self._secrets.set, namespace, name, value)

@@ -18,6 +18,11 @@ class SecretFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def namespaces(self) -> list[str]:
+        """The namespaces that hold secrets, sorted."""
+        folders = [entry.name for entry in os.scandir(self._folder) if is_function_label(entry.name)]
+        return sorted(name for name in folders if self.list(name))
+
     def list(self, namespace: str) -> list[str]:
         """The namespace's secrets, sorted.
 

@@ -1,0 +1,52 @@
+"""``/system/alert``: Alertmanager scales functions up while an alert fires, and back after it."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from tailrace.control.parts import Parts, parts, read_json
+from tailrace.errors import InvalidRequest, NotFound, TailraceError
+from tailrace.functions.scale import alerted
+from tailrace.names import parse_function_name
+from tailrace.wire import openfaas
+
+logger = logging.getLogger(__name__)
+
+
+async def post(request: Request) -> Response:
+    """Follow each alert that names a function; 500 with a line for each that could not be followed."""
+    notice = await read_json(request, openfaas.AlertNotice)
+    here = parts(request)
+    failed: list[str] = []
+    for number, alert in enumerate(notice.alerts):
+        try:
+            await _follow(here, alert, notice.status)
+        except TailraceError as error:
+            logger.warning("alert for %r: %s", alert.labels.function_name[:80], error.message)
+            failed.append(f"[{number}] {error.message}")
+    if failed:
+        return PlainTextResponse("\n".join([*failed, ""]), 500)
+    return Response(status_code=200)
+
+
+async def _follow(here: Parts, alert: openfaas.Alert, status: str) -> None:
+    status = alert.status or status
+    if status not in ("firing", "resolved"):
+        raise InvalidRequest(f"status '{status[:40]}' is neither firing nor resolved")
+    name = parse_function_name(alert.labels.function_name)
+    function = here.table.get(name) if name else None
+    if function is None:
+        raise NotFound(f"function '{alert.labels.function_name[:80]}' is not deployed")
+    options = function.options
+    wanted = alerted(
+        function.wished,
+        least=options.min_replicas,
+        most=options.max_replicas,
+        factor=options.scale_factor,
+        is_firing=status == "firing",
+    )
+    if wanted != function.wished:
+        await here.reconciler.scale(function.name, wanted)

@@ -1,0 +1,20 @@
+"""How many replicas an alert asks for. Pure."""
+
+from __future__ import annotations
+
+import math
+
+
+def alerted(current: int, *, least: int, most: int, factor: int, is_firing: bool) -> int:
+    """The count after an alert: a step up while it fires, the least once it is resolved.
+
+    A step is ``factor`` percent of ``most``, at least one replica; with factor 0 alerts change nothing.
+
+    Source: contract section 8.
+    """
+    if not factor:
+        return current
+    if not is_firing:
+        return least
+    step = math.ceil(most / 100 * factor)
+    return max(least, min(most, current + step))
