@@ -108,15 +108,25 @@ def deploy(
         reply = http.post("/system/functions", json=body)
     assert reply.status_code == 202, reply.text
     params = {"wait": "55", "revision": reply.headers["x-tailrace-revision"]} if is_waiting else {}
+    if "namespace" in more:
+        params["namespace"] = str(more["namespace"])
     found: dict[str, object] = http.get(f"/system/function/{folder.name}", params=params).json()
     return found
 
 
 @contextlib.contextmanager
 def running_town(
-    folder: Path, *, behaviour: Behaviour | None = None, flags: Mapping[str, object] | None = None
+    folder: Path,
+    *,
+    behaviour: Behaviour | None = None,
+    flags: Mapping[str, object] | None = None,
+    persistent: bool = False,
 ) -> Iterator[Town]:
-    """A town below folder, running in a thread of its own until the context is left."""
+    """A town below folder, running in a thread of its own until the context is left.
+
+    Args:
+        persistent: Keep deployments in the folder, for the next town there.
+    """
     box: list[Town | BaseException] = []
     is_up = threading.Event()
     stop: list[Callable[[], object]] = []
@@ -125,7 +135,7 @@ def running_town(
         over = asyncio.Event()
         loop = asyncio.get_running_loop()
         stop.append(lambda: loop.call_soon_threadsafe(over.set))
-        async with _town(folder, behaviour, flags or {}) as town:
+        async with _town(folder, behaviour, flags or {}, persistent=persistent) as town:
             box.append(town)
             is_up.set()
             await over.wait()
@@ -157,13 +167,13 @@ def running_town(
 
 @contextlib.asynccontextmanager
 async def _town(
-    folder: Path, behaviour: Behaviour | None, flags: Mapping[str, object]
+    folder: Path, behaviour: Behaviour | None, flags: Mapping[str, object], *, persistent: bool
 ) -> AsyncIterator[Town]:
     work = folder / "work"
-    work.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=persistent)
     mock = await start_mock(behaviour=behaviour)
     settings = load({"port": 0, "metrics_port": 0, "state_dir": folder / "state", **flags}, env={})
-    async with open_gateway(settings, persistent=False) as gateway:
+    async with open_gateway(settings, persistent=persistent) as gateway:
         town = Town(gateway, mock, work, asyncio.get_running_loop())
 
         async def collect() -> None:

@@ -31,6 +31,7 @@ def build_app(parts: Parts, auth: Auth | None) -> ASGIApp:
             Exception: _on_any_error,
         },
     )
+    app.router.redirect_slashes = False  # a path is what it is
     app.state.parts = parts
     app.state.document = describe(ROWS)
     return Guard(app, auth, [(row.method, row.path) for row in ROWS if row.is_public])

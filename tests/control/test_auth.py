@@ -1,0 +1,138 @@
+"""The admin's password: whose it is, how often it may be wrong, and what needs none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from tailrace.control.guard import Guard, open_auth
+from tailrace.control.table import ROWS, Row
+from tailrace.control.tries import ADDRESSES, LIMIT, WINDOW_S, Tries
+from tailrace.errors import PlatformError
+from tests.kit.gateway import running_town
+from tests.kit.loops import run
+
+
+class Asked:
+    """An application behind the guard: says 200 to whom it lets through."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> tuple[httpx.AsyncClient, list[float]]:
+    """A client of a guard with admin:secret, and the clock."""
+    now = [1000.0]
+    for name, text in {"basic-auth-user": "boss\n", "basic-auth-password": " s3cret \n"}.items():
+        (tmp_path / name).write_text(text)
+    auth, shown = open_auth(tmp_path / "state", tmp_path)
+    assert shown is None
+    guard = Guard(Asked(), auth, [("GET", "/healthz"), ("GET", "/run/{id}")], clock=lambda: now[0])
+    transport = httpx.ASGITransport(guard)  # type: ignore[arg-type]  # starlette's and httpx's ASGI differ in words
+    return httpx.AsyncClient(transport=transport, base_url="http://gw"), now
+
+
+def ask(client: httpx.AsyncClient, password: str, address: str = "10.0.0.1", path: str = "/x") -> int:
+    headers = {"X-Forwarded-For": address}
+    asked = client.get(path, auth=("boss", password) if password else None, headers=headers)
+    return run(asked).status_code
+
+
+def test_openfaas_s_credential_files_are_honoured(
+    guarded: tuple[httpx.AsyncClient, list[float]], tmp_path: Path
+) -> None:
+    """Trimmed; no password of our own is made then."""
+    client, _ = guarded
+
+    assert [200, 401, 401] == [ask(client, "s3cret"), ask(client, " s3cret"), ask(client, "")]
+    assert not (tmp_path / "state" / "admin.json").exists()
+
+
+def test_too_many_wrong_passwords_make_an_address_wait(
+    guarded: tuple[httpx.AsyncClient, list[float]],
+) -> None:
+    """Even for the right one; another address is not concerned; after a minute all is well."""
+    client, now = guarded
+
+    wrong = [ask(client, f"guess-{n}") for n in range(LIMIT)]
+    waiting = [ask(client, "s3cret"), ask(client, "guess")]
+    others = [ask(client, "s3cret", "10.0.0.2"), ask(client, ""), ask(client, "", path="/healthz")]
+    now[0] += WINDOW_S
+    after = ask(client, "s3cret")
+
+    assert [401] * LIMIT == wrong
+    assert [429, 429] == waiting
+    assert [200, 401, 200] == others
+    assert 200 == after
+
+
+def test_wrong_passwords_long_ago_do_not_count() -> None:
+    tries = Tries()
+    for second in range(LIMIT * 2):
+        tries.fail("a", second * WINDOW_S / 5)
+
+    assert 0.0 == tries.wait_s("a", LIMIT * 2 * WINDOW_S / 5)
+
+
+def test_addresses_that_are_remembered_are_bounded() -> None:
+    tries = Tries()
+    for number in range(ADDRESSES * 2):
+        tries.fail(str(number), 0.0)
+
+    assert ADDRESSES == len(tries._failed)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\xff"])
+def test_an_empty_or_unreadable_credential_file_stops_the_start(tmp_path: Path, text: str) -> None:
+    """Better no gateway than one with an empty password."""
+    (tmp_path / "basic-auth-user").write_text("admin")
+    (tmp_path / "basic-auth-password").write_bytes(text.encode("latin-1"))
+
+    with pytest.raises(PlatformError, match="basic-auth-password"):
+        open_auth(tmp_path, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_client_cannot_choose_the_address_it_is_counted_by(tmp_path: Path) -> None:
+    """Its own X-Forwarded-For does not count unless it is a trusted proxy."""
+    with running_town(tmp_path, flags={"auth": True}) as town:
+        replies = [
+            httpx.get(
+                f"{town.url}/system/functions",
+                auth=("admin", "wrong"),
+                headers={"X-Forwarded-For": f"10.0.0.{n}"},
+            )
+            for n in range(LIMIT + 1)
+        ]
+
+    assert [401] * LIMIT + [429] == [reply.status_code for reply in replies]
+    assert 0 < int(replies[-1].headers["Retry-After"]) <= WINDOW_S
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_town(tmp_path_factory.mktemp("locked"), flags={"auth": True}) as town:
+        yield town.url
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.path}")
+def test_every_route_asks_for_the_password_unless_its_row_says_otherwise(locked: str, row: Row) -> None:
+    """As does a path that is no route, and an empty bearer token, which faas-cli sends, is none."""
+    path = row.path.replace("{name}", "x").replace("{digest}", "x").replace("{namespace}", "x")
+    replies = [
+        httpx.request(row.method, locked + path),
+        httpx.request(row.method, locked + path, headers={"Authorization": "Bearer"}),
+        httpx.request(row.method, f"{locked}/none"),
+    ]
+
+    is_refused = [reply.status_code == 401 for reply in replies]
+    assert [not row.is_public, not row.is_public, True] == is_refused
+    if not row.is_public:
+        assert "invalid credentials" == replies[0].text
+        assert 'Basic realm="Restricted"' == replies[0].headers["WWW-Authenticate"]
