@@ -275,7 +275,7 @@ def _concurrency(annotations: Mapping[str, str], env: Mapping[str, str]) -> int:
 def _replicas(labels: Mapping[str, str]) -> _Replicas:
     """What OpenFaaS's labels say of counts. Source: contract section 8."""
     least = _whole(labels.get("com.openfaas.scale.min", "1"), MAX_REPLICAS, "label 'com.openfaas.scale.min")
-    least = max(1, least)  # by itself nothing goes to zero: there is no autoscaler yet
+    # A least of 0: nothing is started before the first call.
     most = _whole(labels.get("com.openfaas.scale.max", "20"), MAX_REPLICAS, "label 'com.openfaas.scale.max")
     if most < least and "com.openfaas.scale.max" in labels:
         raise InvalidDeployment(

@@ -108,7 +108,7 @@ def test_an_alert_scales_up_and_its_end_scales_back(town: Town) -> None:
         after = status(http, "busy")["replicas"]
         odd = http.post("/system/alert", json={"alerts": [{"labels": {"function_name": "none"}}]})
 
-    assert [200, 200, 500] == [fired.status_code, resolved.status_code, odd.status_code]
+    assert [200, 200, 400] == [fired.status_code, resolved.status_code, odd.status_code]
     assert (3, 1) == (count, after)
     assert odd.text.startswith("[0] ")
 

@@ -17,7 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 async def post(request: Request) -> Response:
-    """Follow each alert that names a function; 500 with a line for each that could not be followed."""
+    """Follow each alert that names a function; else 400 with a line for each that could not be followed.
+
+    OpenFaaS answers 500, for which Alertmanager would send the same again and again.
+    """
     notice = await read_json(request, openfaas.AlertNotice)
     here = parts(request)
     failed: list[str] = []
@@ -28,7 +31,7 @@ async def post(request: Request) -> Response:
             logger.warning("alert for %r: %s", alert.labels.function_name[:80], error.message)
             failed.append(f"[{number}] {error.message}")
     if failed:
-        return PlainTextResponse("\n".join([*failed, ""]), 500)
+        return PlainTextResponse("\n".join([*failed, ""]), 400)
     return Response(status_code=200)
 
 

@@ -33,7 +33,7 @@ def build_app(parts: Parts, auth: Auth | None) -> ASGIApp:
     )
     app.router.redirect_slashes = False  # a path is what it is
     app.state.parts = parts
-    app.state.document = describe(ROWS)
+    app.state.document = describe(ROWS, has_auth=auth is not None)
     return Guard(app, auth, [(row.method, row.path) for row in ROWS if row.is_public])
 
 

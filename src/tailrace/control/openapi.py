@@ -68,15 +68,19 @@ async def get(request: Request) -> Response:
     return Response(request.app.state.document, media_type="application/json")
 
 
-def describe(rows: Iterable[Described]) -> bytes:
-    """The document of these routes, as JSON."""
+def describe(rows: Iterable[Described], *, has_auth: bool) -> bytes:
+    """The document of these routes, as JSON.
+
+    Args:
+        has_auth: Whether the gateway asks for the admin's password.
+    """
     rows = list(rows)
     shapes = [shape for row in rows for shape in (row.body, *row.replies.values()) if _is_shape(shape)]
     schemas, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
     found = dict(zip(map(repr, shapes), schemas, strict=True))
     paths: dict[str, Document] = {}
     for row in rows:
-        paths.setdefault(row.path, {})[row.method.lower()] = _operation(row, found)
+        paths.setdefault(row.path, {})[row.method.lower()] = _operation(row, found, has_auth=has_auth)
     document: Document = {
         "openapi": "3.1.0",
         "info": {
@@ -94,27 +98,28 @@ def describe(rows: Iterable[Described]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=2)
 
 
-def _operation(row: Described, schemas: Mapping[str, Document]) -> Document:
+def _operation(row: Described, schemas: Mapping[str, Document], *, has_auth: bool) -> Document:
+    is_open = row.is_public or not has_auth
     replies: Document = {str(status): _reply(row, status, schemas) for status in row.replies}
-    for status, words in _refusals(row):
+    for status, words in _refusals(row, is_open=is_open):
         replies.setdefault(str(status), {"description": words, **_TEXT})
     operation: Document = {
         "summary": row.words,
         "operationId": re.sub(r"\W+", "-", f"{row.method.lower()}{row.path}").strip("-"),
         "parameters": [*_path_parameters(row.path), *map(_query_parameter, row.query)],
         "responses": replies,
-        "security": [] if row.is_public else [{"admin": []}],
+        "security": [] if is_open else [{"admin": []}],
     }
     if row.body is not None:
         operation["requestBody"] = {"required": True, "content": _content(row.body, schemas)}
     return operation
 
 
-def _refusals(row: Described) -> Iterator[tuple[int, str]]:
+def _refusals(row: Described, *, is_open: bool) -> Iterator[tuple[int, str]]:
     yield from _REFUSALS.items()
     if row.body is not None:
         yield from _WITH_BODY.items()
-    if not row.is_public:
+    if not is_open:
         yield from _WITH_AUTH.items()
     for status in row.errors:
         yield status, _WORDS[status]

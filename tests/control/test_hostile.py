@@ -1,0 +1,128 @@
+"""What is wrong with a request is said by a 4xx, twenty times of each kind; nothing of it takes effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.kit.gateway import Town
+
+WRONG_JSON = [
+    b"", b" ", b"{", b"}", b"[", b"nul", b"{]", b'{"service"}', b'{"service":}', b'{"service":"a",}', b"'{}'",
+    b'{"service":"a" "image":"b"}', b"\xff\xfe{}",
+    b'{"service":"\xff"}', b'{"service":"a\nb"}', b"\x00", b"{}{}",
+    b'{"service":"\\ud800"}', b"<a/>", b"service: a", b"[" * 100_000,
+]  # fmt: skip
+WRONG_TYPES: list[object] = [
+    None, True, 1, "text", [], [{}], {}, {"service": 1}, {"service": None}, {"service": ["a"]},
+    {"service": "a"}, {"image": "a"}, {"service": "a", "image": 1}, {"service": "a", "image": {}},
+    {"service": "a", "image": "b", "envVars": []}, {"service": "a", "image": "b", "envVars": {"A": 1}},
+    {"service": "a", "image": "b", "labels": "x"}, {"service": "a", "image": "b", "secrets": "x"},
+    {"service": "a", "image": "b", "secrets": [1]}, {"service": "a", "image": "b", "limits": []},
+    {"service": "a", "image": "b", "readOnlyRootFilesystem": "yes"},
+    {"service": "a", "image": "b", "namespace": 7},
+]  # fmt: skip
+ODD_NAMES = [
+    "A", "a_b", "-a", "a-", "a" * 64, "ä", "a b", "a\n", "a\x00", ".", "..", "../a", "a/b", "a\\b", "%2e%2e",
+    "a..b",
+    "a.b.c", "~", "*", "${x}", "a;b", "'", "<a>",
+]  # fmt: skip
+TRAVERSALS = [
+    "../a", "../../etc/passwd", "..%2f..%2fetc", "/etc/passwd", "a/../../b", "....//a",
+    "..", ".", "...", "a..b",
+    "\\..\\a", "a\x00.b", "a\n", "%00", "~root", "a/", "/a",
+    "..;/a", "a/./b", "\u2025", "con/../a", ".tmp-a", "-a", "a.",
+]  # fmt: skip
+
+
+@pytest.fixture
+def http(town: Town) -> Iterator[httpx.Client]:
+    with town.http() as http:
+        yield http
+
+
+def is_refused(reply: httpx.Response) -> bool:
+    """A 4xx with words."""
+    return 400 <= reply.status_code < 500 and len(reply.text.strip()) > 10
+
+
+def names_there(http: httpx.Client) -> list[str]:
+    return [function["name"] for function in http.get("/system/functions").json()]
+
+
+@pytest.mark.parametrize("body", WRONG_JSON, ids=lambda body: repr(body[:20]))
+@pytest.mark.parametrize(("method", "path"), [("POST", "/system/functions"), ("PUT", "/system/secrets")])
+def test_what_is_no_json_is_refused(http: httpx.Client, method: str, path: str, body: bytes) -> None:
+    reply = http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+
+    assert 400 == reply.status_code
+    assert reply.text.startswith("failed to unmarshal request: ")
+
+
+@pytest.mark.parametrize("body", WRONG_TYPES, ids=repr)
+def test_json_of_another_shape_is_refused(http: httpx.Client, body: object) -> None:
+    reply = http.post("/system/functions", json=body)
+
+    assert is_refused(reply)
+    assert [] == names_there(http)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=repr)
+def test_odd_names_of_functions_are_refused(http: httpx.Client, name: str) -> None:
+    """In a deployment, a scaling, a removal and a look-up; and as a namespace."""
+    there = {"service": name, "image": "x"}
+    replies = [
+        http.post("/system/functions", json=there),
+        http.post("/system/functions", json={"service": "a", "image": "x", "namespace": name}),
+        http.request("DELETE", "/system/functions", json={"functionName": name}),
+        http.post("/system/namespace/", json={"name": name, "labels": {"openfaas": "1"}}),
+        http.get("/system/functions", params={"namespace": name}),
+        http.get("/system/logs", params={"name": name}),
+    ]
+
+    assert [True] * len(replies) == [is_refused(reply) for reply in replies]
+    assert [] == names_there(http)
+
+
+@pytest.mark.parametrize("name", TRAVERSALS, ids=repr)
+def test_names_that_are_paths_are_refused(http: httpx.Client, town: Town, name: str) -> None:
+    """As a secret, as its namespace, as an uploaded bundle's digest; nothing is written anywhere."""
+    state = town.work.parent / "state"
+    before = sorted(state.rglob("*"))
+    replies = [
+        http.post("/system/secrets", json={"name": name, "value": "x"}),
+        http.put("/system/secrets", json={"name": name, "value": "x"}),
+        http.request("DELETE", "/system/secrets", json={"name": name}),
+        http.post("/system/secrets", json={"name": "a", "namespace": name, "value": "x"}),
+        http.post("/system/functions", json={"service": "a", "image": "x", "secrets": [name]}),
+    ]
+
+    assert [True] * len(replies) == [is_refused(reply) for reply in replies]
+    assert before == sorted(state.rglob("*"))
+
+
+@pytest.mark.parametrize("size", [1024 * 1024 + 1, 5_000_000])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/system/functions"), ("PUT", "/system/functions"), ("DELETE", "/system/functions"),
+        ("POST", "/system/secrets"), ("PUT", "/system/secrets"), ("DELETE", "/system/secrets"),
+        ("POST", "/system/namespace/"), ("PUT", "/system/namespace/a"), ("POST", "/system/alert"),
+        ("POST", "/system/scale-function/a"),
+    ],
+)  # fmt: skip
+def test_bodies_that_are_too_large_are_refused(http: httpx.Client, method: str, path: str, size: int) -> None:
+    """By their length or, without one, as soon as they are."""
+    sized = http.request(method, path, content=b'{"name":"' + b"a" * size)
+    streamed = http.request(method, path, content=(b"a" * 65536 for _ in range(size // 65536 + 1)))
+
+    assert [413, 413] == [sized.status_code, streamed.status_code]
+    assert "1048576 bytes" in sized.text
+
+
+def test_a_secret_has_at_most_a_mebibyte(http: httpx.Client) -> None:
+    reply = http.post("/system/secrets", json={"name": "large", "value": "a" * 1024 * 1024})
+
+    assert 413 == reply.status_code
