@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-Kind = Literal["flask", "http", "stream", "asgi"]
+Kind = Literal["flask", "http", "stream", "asgi", "watchdog"]
 Worker = Literal["greenlets", "threads"]
 
 # Paths and names only: a line beyond this is not from the provider.

@@ -25,6 +25,10 @@ STUCK = (
 )
 
 
+class Told(Exception):  # it says what has been done about it
+    """A failure of a call that the log tells of already, in words of its own."""
+
+
 class Calls:
     """Which calls run and which of them are stuck; calls back once when the last running one ended.
 

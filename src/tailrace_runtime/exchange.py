@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 import httptools
 
 from tailrace_runtime.call import Call
-from tailrace_runtime.framing import Framing, Headers, fault_reply, health_reply, response_head
+from tailrace_runtime.calls import Told
+from tailrace_runtime.framing import Framing, Headers, fault_reply, response_head
 from tailrace_runtime.stop import Stopper, abandon
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Exchange(asyncio.Protocol):
     """A connection and, while one runs, its call.
 
     ``is_gone`` tells that the client left, ``is_answering`` that bytes of the reply may have gone out,
+    ``status`` what it was told,
     ``is_websocket`` that the client asks for one. ``transport`` is a tunnel's to pause and to close.
     """
 
@@ -77,6 +79,7 @@ class Exchange(asyncio.Protocol):
         self._is_finished = False
         self._tunnel: Tunnel | None = None
         self._on_gone: Callable[[], None] | None = None
+        self.status = 0
         self.is_answering = False
         self.is_websocket = False
 
@@ -151,8 +154,8 @@ class Exchange(asyncio.Protocol):
         path, _, query = self._url.partition(b"?")
         self._method = self._parser.get_method().decode("latin-1")
         self._is_kept = self._parser.should_keep_alive()  # the parser forgets it after this call-back
-        if path in _HEALTH_PATHS:
-            self._answer_health()
+        if path in _HEALTH_PATHS and (health := self._server.probe(path, self._method)) is not None:
+            self._answer_health(health)
             return
         call = Call(self._method, path, query, self._headers, b"".join(self._body))
         self._body = []
@@ -171,8 +174,8 @@ class Exchange(asyncio.Protocol):
         self._is_kept = False
         self._early = early
 
-    def _answer_health(self) -> None:
-        self.transport.write(health_reply(method=self._method))
+    def _answer_health(self, reply: bytes) -> None:
+        self.transport.write(reply)
         self._is_piece_answered = True
         if self._is_kept and not self._server.calls.is_leaving:
             self._reset()
@@ -197,7 +200,7 @@ class Exchange(asyncio.Protocol):
         return self._is_finished
 
     def _answer_failure(self, error: BaseException) -> bool:
-        if isinstance(error, Exception) or not self.is_gone:
+        if not isinstance(error, Told) and (isinstance(error, Exception) or not self.is_gone):
             self._server.journal.failure(error)
         if self.is_gone:
             return False
@@ -251,6 +254,12 @@ class Exchange(asyncio.Protocol):
     def start(self, line: str, headers: Headers) -> None:
         """Decide the reply's head; it goes out with the first data. Raises ValueError: see framing."""
         self._head, self._framing = response_head(line, headers, method=self._method, length=None)
+        self.status = int(line[:3])
+
+    def forget_head(self) -> None:
+        """Take back a head that was decided and has not gone out."""
+        assert not self.is_begun, "the client has it"
+        self._head, self._framing = b"", None
 
     def announce(self) -> None:
         """Send the head now where it declares an event stream whose first event is yet to come.

@@ -11,7 +11,8 @@ from flask import Flask, Response, request
 from flask import json as flask_json
 from werkzeug.exceptions import HTTPException
 
-from tailrace_runtime.call import Call, Context, HttpEvent, environ_of
+from tailrace_runtime.call import Call
+from tailrace_runtime.event import Context, HttpEvent, environ_of
 from tailrace_runtime.load import Handle
 
 if TYPE_CHECKING:

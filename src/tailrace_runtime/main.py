@@ -69,7 +69,9 @@ class _Replica:
     def run(self, manner: str) -> None:
         """Serve until told to stop. Exits 1, with a report, when that cannot begin."""
         try:
-            if manner == "async" or self._boot.worker == "threads" or self._boot.kind == "asgi":
+            if self._boot.kind == "watchdog":
+                self._run_watchdog()
+            elif manner == "async" or self._boot.worker == "threads" or self._boot.kind == "asgi":
                 self._run_on_asyncio()
             else:
                 self._run_on_gevent()
@@ -112,6 +114,15 @@ class _Replica:
                 lambda: self._reporter.loaded(loaded.import_s),
                 lifespan=lifespan,
             )
+        except LoadFailed as failure:
+            self._fail(failure)
+
+    def _run_watchdog(self) -> None:
+        from tailrace_runtime.load import LoadFailed
+        from tailrace_runtime.watchdog.replica import serve_process
+
+        try:
+            serve_process(_listen(self._boot.socket), self._boot, self._journal, self._reporter)
         except LoadFailed as failure:
             self._fail(failure)
 

@@ -15,6 +15,7 @@ import uvloop
 from tailrace_runtime import asgi
 from tailrace_runtime.calls import EXIT_RETIRED, RETIRE_BOUND_S, STUCK, Calls
 from tailrace_runtime.exchange import AsyncApp, Exchange
+from tailrace_runtime.framing import health_reply
 from tailrace_runtime.journal import Journal
 from tailrace_runtime.loopwatch import LoopWatch
 from tailrace_runtime.report import Reporter
@@ -34,6 +35,8 @@ class Server:
         self.journal = journal
         self.calls = Calls()
         self.connections: set[Exchange] = set()
+        # Answers `/_/health` and `/_/ready` by path and method; None is the function's to answer.
+        self.probe: Callable[[bytes, str], bytes | None] = _healthy
         self._reporter = reporter
         self._listening: asyncio.Server | None = None
         self._left = self.loop.create_future()
@@ -46,9 +49,9 @@ class Server:
 
     async def serve(self, listener: socket.socket, on_ready: Callable[[], None]) -> None:
         """Serve until SIGTERM was received and the last call is over. Closes: listener."""
-        self._listening = await self.loop.create_unix_server(
-            lambda: Exchange(self), sock=listener, backlog=2048
-        )
+        is_unix = listener.family == socket.AF_UNIX
+        listen = self.loop.create_unix_server if is_unix else self.loop.create_server
+        self._listening = await listen(lambda: Exchange(self), sock=listener, backlog=2048)
         self.loop.add_signal_handler(signal.SIGTERM, self.drain)
         self._watch.start(self.loop.call_later)
         try:
@@ -60,8 +63,13 @@ class Server:
     def drain(self) -> None:
         """Stop accepting; leave when the running calls are over."""
         if not self.calls.is_leaving:
-            self.calls.when_clear(lambda: self._left.set_result(None))
+            self.calls.when_clear(self.leave)
             self._stop_taking()
+
+    def leave(self) -> None:
+        """End `serve` now, whatever runs."""
+        if not self._left.done():
+            self._left.set_result(None)
 
     def retire(self, stuck: Exchange) -> None:
         """Leave because a call cannot be stopped: the others may finish, within RETIRE_BOUND_S."""
@@ -82,6 +90,10 @@ class Server:
         self._listening.close()
         for connection in list(self.connections):
             connection.close_idle()
+
+
+def _healthy(_path: bytes, method: str) -> bytes:
+    return health_reply(method=method)
 
 
 def serve_async(

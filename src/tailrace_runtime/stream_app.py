@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
-from tailrace_runtime.call import Call, StreamContext, event_of, event_of_environ
+from tailrace_runtime.call import Call
+from tailrace_runtime.event import StreamContext, event_of, event_of_environ
 from tailrace_runtime.framing import status_line
 from tailrace_runtime.load import Handle
 from tailrace_runtime.sse import END, encoder_for

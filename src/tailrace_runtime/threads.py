@@ -16,7 +16,8 @@ import select
 import threading
 from typing import TYPE_CHECKING
 
-from tailrace_runtime.call import Call, environ_of
+from tailrace_runtime.call import Call
+from tailrace_runtime.event import environ_of
 from tailrace_runtime.exchange import AsyncApp, Exchange
 from tailrace_runtime.journal import Journal
 from tailrace_runtime.strike import silence

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import stat
 import tarfile
@@ -19,6 +18,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from tailrace.build.requirements import Requirements, read_requirements
 from tailrace.build.tar import Member, read_members
 from tailrace.errors import InvalidBundle, TooLarge
 from tailrace.state import sync_folder
@@ -79,10 +79,13 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     process: Process | None = None
 
 
-def pack_folder(folder: Path, *, lang: str, limit_bytes: int) -> Bundle:
+def pack_folder(folder: Path, *, lang: str, limit_bytes: int, process: Process | None = None) -> Bundle:
     """The folder as a bundle: sorted, without times, owners, caches and what editors leave.
 
     A link that points inside the folder is packed as what it points at.
+
+    Args:
+        process: How it is run when it brings its own process; then ``node_modules`` is packed too.
 
     Raises:
         InvalidBundle: no handler in it; a link that points outside, nowhere or at its own parent; a file
@@ -93,17 +96,20 @@ def pack_folder(folder: Path, *, lang: str, limit_bytes: int) -> Bundle:
         raise InvalidBundle(f"handler folder '{folder}' does not exist")
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        manifest = json.dumps({"format": 1, "lang": lang}, separators=(",", ":")).encode()
+        manifest = msgspec.json.encode(Manifest(1, lang, process))
         tar.addfile(_header(MANIFEST, len(manifest)), io.BytesIO(manifest))
         names = []
-        for path, name in _walk(folder):
+        for path, name in _walk(folder, _SKIPPED_FOLDERS - {"node_modules"} if process else _SKIPPED_FOLDERS):
             names.append(name)
             if len(names) > MAX_FILES:
                 raise InvalidBundle(f"handler folder '{folder}' holds over {MAX_FILES:,} files")
             _add(tar, path, name, limit_bytes)
             if out.tell() > limit_bytes:
                 raise _too_large(name, limit_bytes)
-    _check_handler(names)
+    if process is None:
+        _check_handler(names)
+    else:
+        _check_process(process)
     data = out.getvalue()
     return Bundle(hashlib.sha256(data).hexdigest(), data)
 
@@ -134,7 +140,10 @@ def unpack(tar_path: Path, destination: Path, *, limit_bytes: int) -> Manifest:
                 raise _too_large(path, limit_bytes)
             _write(destination, path, member, file)
     manifest = read_manifest(destination)
-    _check_handler(sorted(seen))
+    if manifest.process is None:
+        _check_handler(sorted(seen))
+    else:
+        _check_process(manifest.process)
     _close_folders(destination)
     return manifest
 
@@ -148,7 +157,7 @@ def read_manifest(root: Path) -> Manifest:
     try:
         with (root / MANIFEST).open("rb") as file:
             manifest = msgspec.json.decode(file.read(_MANIFEST_LIMIT), type=Manifest)
-    except (OSError, msgspec.MsgspecError) as exc:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise InvalidBundle(
             f"bundle has no readable {MANIFEST}: {exc}",
             hint=f'Expected: {{"format":1,"lang":"python3-flask"}} in {MANIFEST}, then {FOLDER}/.',
@@ -158,21 +167,38 @@ def read_manifest(root: Path) -> Manifest:
     return manifest
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
+def bundle_requirements(root: Path, manifest: Manifest) -> Requirements:
+    """What the bundle unpacked at root wants in its environment.
+
+    Raises:
+        InvalidBundle: a list is not what is supported.
+    """
+    files = (
+        [REQUIREMENTS]
+        if manifest.process is None
+        else [f"{FOLDER}/{f}" for f in manifest.process.requirements]
+    )
+    lines = {line for file in files for line in read_requirements(root / file).lines}
+    return Requirements(tuple(sorted(lines, key=lambda line: (not line.startswith("-"), line))))
+
+
+def _walk(folder: Path, skipped: frozenset[str]) -> Iterator[tuple[Path, str]]:
     """Every file and folder below folder, sorted, as (path to read, name in the bundle)."""
     top = folder.resolve()
     yield folder, FOLDER
-    yield from _walk_below(folder, FOLDER, top, (top,))
+    yield from _walk_below(folder, FOLDER, (top,), skipped)
 
 
-def _walk_below(folder: Path, name: str, top: Path, parents: tuple[Path, ...]) -> Iterator[tuple[Path, str]]:
+def _walk_below(
+    folder: Path, name: str, parents: tuple[Path, ...], skipped: frozenset[str]
+) -> Iterator[tuple[Path, str]]:
     for entry in sorted(folder.iterdir(), key=lambda path: path.name):
-        if entry.name in _SKIPPED_FOLDERS or _is_litter(entry.name):
+        if entry.name in skipped or _is_litter(entry.name):
             continue
         entry_name = f"{name}/{entry.name}"
         _check_name(entry_name)
         if entry.is_symlink():
-            _check_link(entry, top)
+            _check_link(entry, parents[0])
         if not entry.is_dir():
             yield entry, entry_name
             continue
@@ -180,7 +206,7 @@ def _walk_below(folder: Path, name: str, top: Path, parents: tuple[Path, ...]) -
         if real in parents:
             raise InvalidBundle(f"link '{entry}' points at a folder that holds it")
         yield entry, entry_name
-        yield from _walk_below(entry, entry_name, top, (*parents, real))
+        yield from _walk_below(entry, entry_name, (*parents, real), skipped)
 
 
 def _is_litter(name: str) -> bool:
@@ -277,6 +303,15 @@ def _close_folders(root: Path) -> None:
         sync_folder(Path(folder))
         # The root itself must stay writable until its rename: macOS refuses to move a read-only folder.
         Path(folder).chmod(0o700 if Path(folder) == root else 0o555)
+
+
+def _check_process(process: Process) -> None:
+    if process.mode not in ("http", "streaming", "serializing", "static"):
+        raise InvalidBundle(f"bundle asks for mode '{process.mode[:40]}', which the watchdog does not have")
+    if not process.fprocess.strip() and process.mode != "static":
+        raise InvalidBundle("bundle names no fprocess: the command that answers its calls")
+    for file in process.requirements:
+        _check_name(file)
 
 
 def _check_handler(names: list[str]) -> None:

@@ -20,8 +20,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from tailrace.build.bundle import REQUIREMENTS, read_manifest, unpack
-from tailrace.build.requirements import read_requirements
+from tailrace.build.bundle import bundle_requirements, read_manifest, unpack
 from tailrace.errors import InvalidBundle, InvalidDeployment, NotFound, TooLarge
 from tailrace.state import TEMPORARY, remove_tree, sync_folder, write_atomically
 
@@ -151,8 +150,8 @@ class BundleStore:
             return False
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self._folder))
         try:
-            unpack(packed, temporary / "bundle", limit_bytes=self._limit_bytes)
-            read_requirements(temporary / "bundle" / REQUIREMENTS)
+            manifest = unpack(packed, temporary / "bundle", limit_bytes=self._limit_bytes)
+            bundle_requirements(temporary / "bundle", manifest)
             try:
                 (temporary / "bundle").rename(final)
             except OSError:

@@ -25,6 +25,7 @@ from tailrace.cli.commands import (
     serve,
     up,
     version,
+    watchdog,
 )
 from tailrace.cli.result import FAILED, print_error
 from tailrace.cli.usage import Command
@@ -52,6 +53,7 @@ _VERBS = (
     ("reload", reload, "Have `serve` read its settings again."),
     ("login", login, "Keep a gateway's password."),
     ("doctor", doctor, "Check this machine."),
+    ("watchdog", watchdog, "Run any program as a function."),
     ("version", version, "Print the version."),
 )
 for _name, _module, _words in _VERBS:

@@ -6,13 +6,14 @@ import asyncio
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from tailrace.build.bundle import REQUIREMENTS
+from tailrace.build.bundle import Process, bundle_requirements, read_manifest
 from tailrace.build.environment import Environment, Environments
-from tailrace.build.requirements import read_requirements
+from tailrace.build.requirements import Requirements
 from tailrace.build.store import BundleStore
 from tailrace.build.templates import find_template
 from tailrace.errors import EnvironmentFailed, InvalidBundle, InvalidDeployment, PlatformError
@@ -56,6 +57,8 @@ class ProcessProvider:
         self._environments = Environments(
             state.environments, runtime=self._runtime.requirements(), env=self._env
         )
+        # For functions that bring their own server: nothing of ours is in theirs.
+        self._plain_environments = Environments(state.environments, runtime=Requirements(()), env=self._env)
         self._specs = SpecFiles(state.functions)
         self._namespaces = NamespaceFiles(state.namespaces)
         self._secrets = SecretFiles(state.secrets)
@@ -73,11 +76,14 @@ class ProcessProvider:
         """As the contract says; and InvalidDeployment for a missing secret or an unknown lang."""
         if not _REPLICA_ID.fullmatch(replica_id):
             raise PlatformError(f"'{replica_id}' cannot be a replica's id")
-        kind = find_template(self.bundles.lang(spec.bundle)).kind
+        process = read_manifest(self.bundles.path(spec.bundle)).process
+        kind = "watchdog" if process else find_template(self.bundles.lang(spec.bundle)).kind
         bundle, runtime, environment = await self._prepare(spec)
         folder = self._state.replicas / replica_id
         secrets = await asyncio.to_thread(self._find_secrets, spec)
-        env = self._replica_env(spec, environment, folder)
+        env = self._replica_env(spec, environment, folder, process)
+        # The watchdog runs on the gateway's own interpreter; the function's is only its process's.
+        python = Path(sys.executable) if process or environment is None else environment.python
         root = bundle
         if not spec.read_only_root_filesystem:  # last, so that nothing but the spawn can fail after it
             root = await asyncio.to_thread(_copy_for_writing, bundle, folder / "root")
@@ -90,7 +96,7 @@ class ProcessProvider:
             worker=read_options(spec.annotations, spec.labels, spec.env).worker,
             secrets=secrets,
         )
-        launch = Launch(spec.name, environment.python, runtime, folder, env, boot)
+        launch = Launch(spec.name, python, runtime, folder, env, boot)
         replica = await Replica.spawn(launch, self._log)
         self._replicas[replica_id] = replica, spec.bundle
         try:
@@ -150,14 +156,20 @@ class ProcessProvider:
         await asyncio.gather(*(replica.stop(0) for replica, _ in self._replicas.values()))
         self._replicas.clear()
 
-    async def _prepare(self, spec: FunctionSpec) -> tuple[Path, Path, Environment]:
+    async def _prepare(self, spec: FunctionSpec) -> tuple[Path, Path, Environment | None]:
+        """Its bundle, the runtime, and its environment; none for a process that names no requirements."""
         root = self.bundles.path(spec.bundle)
         try:
-            wanted = await asyncio.to_thread(read_requirements, root / REQUIREMENTS)
+            manifest = await asyncio.to_thread(read_manifest, root)
+            wanted = await asyncio.to_thread(bundle_requirements, root, manifest)
         except InvalidBundle as exc:
             raise EnvironmentFailed(exc.message, hint=exc.hint) from exc
         runtime = await self._runtime.ensure()
-        environment = await self._environments.ensure(
+        process = manifest.process
+        if process is not None and not process.requirements:
+            return root, runtime, None
+        environments = self._environments if process is None else self._plain_environments
+        environment = await environments.ensure(
             wanted, name=spec.name.short, tell=lambda text: self._tell(spec.name, text)
         )
         return root, runtime, environment
@@ -176,17 +188,23 @@ class ProcessProvider:
             )
         return {name: str(path) for name, path in found.items()}
 
-    def _replica_env(self, spec: FunctionSpec, environment: Environment, folder: Path) -> dict[str, str]:
+    def _replica_env(
+        self, spec: FunctionSpec, environment: Environment | None, folder: Path, process: Process | None
+    ) -> dict[str, str]:
         env = {key: value for key, value in self._env.items() if _is_passed(key)}
         # The function's own python and scripts come first, as in an activated environment.
-        env["PATH"] = f"{environment.python.parent}:{env.get('PATH') or os.defpath}"
+        own = [str(environment.python.parent)] if environment else []
+        env["PATH"] = os.pathsep.join([*own, env.get("PATH") or os.defpath])
         env |= {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
         for key, value in spec.env.items():
             if not _VARIABLE.fullmatch(key) or "\0" in value:
                 raise InvalidDeployment(
                     f"function '{spec.name.short}': '{key[:80]!a}' cannot be set as a variable"
                 )
-        return env | dict(spec.env)
+        if process is None:
+            return env | dict(spec.env)
+        said = {"mode": process.mode, "upstream_url": process.upstream_url, **process.env, **spec.env}
+        return {**env, **said, "fprocess": spec.env_process or said.get("fprocess") or process.fprocess}
 
     def _drop_ended(self) -> None:
         self._replicas = {key: entry for key, entry in self._replicas.items() if not entry[0].is_ended}

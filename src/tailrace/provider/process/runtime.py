@@ -63,7 +63,7 @@ class RuntimeCopy:
             self._making = None
 
     def _make(self) -> Path:
-        files = {path.relative_to(self._source): path.read_bytes() for path in self._python_files()}
+        files = {path.relative_to(self._source): path.read_bytes() for path in self._own_files()}
         seen = hashlib.sha256(importlib.util.MAGIC_NUMBER + _MAIN.encode())
         for name in sorted(files):
             seen.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
@@ -76,8 +76,9 @@ class RuntimeCopy:
                 remove_tree(other)
         return place
 
-    def _python_files(self) -> list[Path]:
-        return [path for path in self._source.rglob("*.py") if "__pycache__" not in path.parts]
+    def _own_files(self) -> list[Path]:
+        found = [path for path in self._source.rglob("*") if path.suffix in (".py", ".cjs")]
+        return [path for path in found if "__pycache__" not in path.parts]
 
     def _write(self, place: Path, files: dict[Path, bytes]) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self._folder))
