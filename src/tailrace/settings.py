@@ -153,6 +153,14 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("bundle_limit", _whole(1024, 1 << 32), str(64 * MIB), "bytes", "Largest handler folder, packed."),
     Row(
+        "build_limit", _whole(1024, 1 << 34), str(256 * MIB), "bytes",
+        "Largest build context that the remote builder takes, as a tar and unpacked.",
+    ),
+    Row(
+        "payload_secret_file", _file, "", "",
+        "File with the secret that signs builds (faas-cli --payload-secret); without it there is no builder.",
+    ),
+    Row(
         "queue_timeout_s", _seconds(0.01, 3600), "30", "seconds",
         "How long a call may wait for a free place on a ready replica; over it: 503.", is_live=True,
     ),
@@ -262,6 +270,8 @@ class Settings:
     state_dir: Path
     body_limit: int
     bundle_limit: int
+    build_limit: int
+    payload_secret_file: Path | None
     queue_timeout_s: float
     start_timeout_s: float
     idle_timeout_s: float

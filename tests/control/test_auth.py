@@ -34,7 +34,7 @@ def guarded(tmp_path: Path) -> tuple[httpx.AsyncClient, list[float]]:
     auth, shown = open_auth(tmp_path / "state", tmp_path)
     assert shown is None
     guard = Guard(Asked(), auth, [("GET", "/healthz"), ("GET", "/run/{id}")], clock=lambda: now[0])
-    transport = httpx.ASGITransport(guard)  # type: ignore[arg-type]  # starlette's and httpx's ASGI differ in words
+    transport = httpx.ASGITransport(guard)
     return httpx.AsyncClient(transport=transport, base_url="http://gw"), now
 
 

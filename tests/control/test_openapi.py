@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -46,7 +47,7 @@ def test_the_gateway_answers_as_its_document_says(town: Town, row: Row, mode: Ge
 
     @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy(generation_mode=mode))
-    def ask(case: Case) -> None:
+    def ask(case: Case[Any]) -> None:
         query = case.query if isinstance(case.query, dict) else {}
         query |= {name: "0" for name in ("follow", "wait") if name in query}  # the two that take their time
         case.call_and_validate(

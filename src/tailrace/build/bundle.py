@@ -138,7 +138,7 @@ def unpack(tar_path: Path, destination: Path, *, limit_bytes: int) -> Manifest:
             left -= member.size
             if left < 0:
                 raise _too_large(path, limit_bytes)
-            _write(destination, path, member, file)
+            write_member(destination, path, member, file)
     manifest = read_manifest(destination)
     if manifest.process is None:
         _check_handler(sorted(seen))
@@ -196,7 +196,7 @@ def _walk_below(
         if entry.name in skipped or _is_litter(entry.name):
             continue
         entry_name = f"{name}/{entry.name}"
-        _check_name(entry_name)
+        check_name(entry_name)
         if entry.is_symlink():
             _check_link(entry, parents[0])
         if not entry.is_dir():
@@ -255,14 +255,15 @@ def _check_path(member: Member) -> str:
     path = member.path.removeprefix("./")
     if member.is_folder:
         path = path.rstrip("/")
-    _check_name(path)
+    check_name(path)
     inside = path.startswith(f"{FOLDER}/") or (path == FOLDER and member.is_folder)
     if not inside and not (path == MANIFEST and not member.is_folder):
         raise InvalidBundle(f"bundle holds '{path}'; only {MANIFEST} and {FOLDER}/ belong in it")
     return path
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse a path of an archive that is not a plain relative one. Raises InvalidBundle."""
     shown = name[:200].encode("unicode_escape").decode()
     if not name.isprintable() or "\\" in name:
         raise InvalidBundle(f"file name '{shown}' holds a character that is not accepted")
@@ -273,7 +274,12 @@ def _check_name(name: str) -> None:
         raise InvalidBundle(f"file name '{shown}' is too long")
 
 
-def _write(root: Path, path: str, member: Member, file: BinaryIO) -> None:
+def write_member(root: Path, path: str, member: Member, file: BinaryIO) -> None:
+    """Write one member of an archive below root, read-only and durable; its path is known to be plain.
+
+    Raises:
+        InvalidBundle: it collides with another one, or is cut short.
+    """
     target = root / path
     try:
         if member.is_folder:
@@ -311,7 +317,7 @@ def _check_process(process: Process) -> None:
     if not process.fprocess.strip() and process.mode != "static":
         raise InvalidBundle("bundle names no fprocess: the command that answers its calls")
     for file in process.requirements:
-        _check_name(file)
+        check_name(file)
 
 
 def _check_handler(names: list[str]) -> None:

@@ -40,6 +40,12 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
+def with_tag(image: str) -> str:
+    """The image with ``:latest`` where it names no tag. Source: contract section 5, tag modes."""
+    last = image.rpartition("/")[2]
+    return image if not last or ":" in last or "@" in last else f"{image}:latest"
+
+
 class BundleStore:
     """Bundles and tags in one folder, which must exist and be ours alone.
 
@@ -74,6 +80,10 @@ class BundleStore:
         finally:
             await asyncio.to_thread(packed.unlink, missing_ok=True)
 
+    def workspace(self) -> Path:
+        """A new folder for what may become a bundle. The caller removes it, else the next start does."""
+        return Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self._folder))
+
     async def tag(self, image: str, digest: str) -> None:
         """Let image mean this bundle from now on; durable when it returns.
 
@@ -96,7 +106,7 @@ class BundleStore:
         if digest is None or not (self._folder / digest).is_dir():
             raise NotFound(
                 f"image '{image}' has no bundle here",
-                hint="Run: tailrace deploy -f stack.yaml",
+                hint="Run: tailrace deploy -f stack.yaml; or faas-cli up --remote-builder URL.",
             )
         return digest
 
@@ -168,7 +178,7 @@ class BundleStore:
         if not 0 < len(image) <= IMAGE_LIMIT:
             raise InvalidDeployment(f"image has {len(image)} characters; 1 to {IMAGE_LIMIT} are accepted")
         try:
-            name = hashlib.sha256(image.encode()).hexdigest()
+            name = hashlib.sha256(with_tag(image).encode()).hexdigest()
         except UnicodeEncodeError:
             raise InvalidDeployment(f"image {image[:80]!a} is not valid Unicode") from None
         return self._folder / "tags" / f"{name}.json"

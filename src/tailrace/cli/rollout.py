@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from tailrace.build.bundle import Bundle, pack_folder
+from tailrace.build.store import with_tag
 from tailrace.cli.stackfile import StackFunction
 from tailrace.client import Client
 from tailrace.model import Resources
@@ -72,12 +73,6 @@ def deployment_of(function: StackFunction) -> openfaas.FunctionDeployment:
         requests=_resources(function.requests),
         read_only_root_filesystem=function.read_only_root_filesystem,
     )
-
-
-def with_tag(image: str) -> str:
-    """The image with ``:latest`` where it names no tag. Source: contract section 5, tag modes."""
-    last = image.rpartition("/")[2]
-    return image if ":" in last or "@" in last else f"{image}:latest"
 
 
 async def send(client: Client, package: Package) -> str:

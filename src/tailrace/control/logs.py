@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 
-from tailrace.control.parts import namespace_of, parts
+from tailrace.control.parts import UntilGone, namespace_of, parts
 from tailrace.errors import InvalidRequest, NotFound
 from tailrace.functions.logs import Follower, LogStore
 from tailrace.model import LogLine
@@ -34,21 +32,7 @@ async def get(request: Request) -> Response:
         here.logs, name, since_ns=since_ns, limit=limit, instance=query.get("instance", ""),
         is_following=query.get("follow", "").lower() in ("true", "1"),
     )  # fmt: skip
-    return _UntilGone(lines, media_type="application/x-ndjson")
-
-
-class _UntilGone(StreamingResponse):
-    """A stream that may be silent for hours and still ends when its client leaves."""
-
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self.stream_response(send))
-        leaving = asyncio.ensure_future(self.listen_for_disconnect(receive))
-        try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
-            sending.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+    return UntilGone(lines, media_type="application/x-ndjson")
 
 
 async def _lines(

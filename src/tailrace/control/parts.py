@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from tailrace.build.remote import Builds
 from tailrace.build.store import BundleStore
 from tailrace.errors import InvalidRequest, NotFound, TooLarge, UnsupportedContent
 from tailrace.functions.logs import LogStore
@@ -38,6 +41,7 @@ class Parts:
     # Removes bundles that nothing needs; given those that are wished for.
     prune: Callable[[Collection[str]], Awaitable[object]]
     clock: Callable[[], float]
+    builds: Builds = field(default_factory=Builds)
 
 
 def parts(request: Request) -> Parts:
@@ -104,3 +108,17 @@ def namespace_of(request: Request, in_body: str = "") -> str:
     if not is_function_label(namespace):
         raise InvalidRequest(f"namespace '{namespace[:80]}' is not a legal name")
     return namespace
+
+
+class UntilGone(StreamingResponse):
+    """A stream that may be silent for hours and still ends when its client leaves."""
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.ensure_future(self.stream_response(send))
+        leaving = asyncio.ensure_future(self.listen_for_disconnect(receive))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            sending.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)

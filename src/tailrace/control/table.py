@@ -11,7 +11,19 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace.control import alert, bundles, functions, info, logs, namespaces, openapi, pages, scale, secrets
+from tailrace.control import (
+    alert,
+    build,
+    bundles,
+    functions,
+    info,
+    logs,
+    namespaces,
+    openapi,
+    pages,
+    scale,
+    secrets,
+)
 from tailrace.control.openapi import Content, Query
 from tailrace.wire import openfaas
 
@@ -137,6 +149,15 @@ ROWS: tuple[Row, ...] = (
     Row(
         "POST", "/system/alert", alert.post, "Scale by an alert of Alertmanager.", {200: None},
         body=openfaas.AlertNotice,
+    ),
+    Row(
+        "POST", "/build", build.post, "Build a signed context into what an image's tag means.",
+        {200: "application/x-ndjson"}, errors=(401, 404, 429), body="application/octet-stream",
+        is_public=True,
+    ),
+    Row(
+        "GET", "/publickey", build.get_public_key, "A key to seal build secrets with.",
+        {200: openfaas.PublicKey}, errors=(404,), is_public=True,
     ),
     Row("GET", "/healthz", info.get_health, "Whether the gateway answers.", {200: None}, is_public=True),
     Row("GET", "/openapi.json", openapi.get, "This document.", {200: "application/json"}),

@@ -125,6 +125,23 @@ class AlertNotice(msgspec.Struct, omit_defaults=True):
     receiver: str = ""
 
 
+class BuildResult(msgspec.Struct):
+    """One line of what ``POST /build`` answers. ``status``: in_progress, success or failed."""
+
+    log: list[str]
+    image: str
+    status: str
+    error: str = ""
+
+
+class PublicKey(msgspec.Struct):
+    """Reply of ``GET /publickey``."""
+
+    key_id: str
+    algorithm: str
+    public_key: str
+
+
 class Usage(msgspec.Struct, omit_defaults=True):
     """What a function's replicas use together: CPU in thousandths of a core, memory in bytes."""
 

@@ -60,7 +60,7 @@ class _Printer(Reporter):
     def __init__(self, *, has_prefix: bool) -> None:
         self._has_prefix = has_prefix
 
-    def log(self, stream: str, text: str, call: str) -> None:
+    def log(self, stream: str, text: str, call: str) -> None:  # noqa: ARG002  # a line of many calls
         prefix = f"{datetime.now():%Y/%m/%d %H:%M:%S} {stream}: " if self._has_prefix else ""
         out = sys.__stderr__ if stream == "stderr" else sys.__stdout__
         if out is not None:
@@ -161,7 +161,7 @@ class _Watchdog:
             loop.add_signal_handler(number, self._begin_drain)
 
     def _begin_drain(self) -> None:
-        """Not ready any more; after the interval in which that is seen, accept no more and let calls finish."""
+        """Not ready any more; after the interval in which that is seen, accept no more."""
         if self._is_accepting:
             self._is_accepting = False
             _lock_path().unlink(missing_ok=True)
