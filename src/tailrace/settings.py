@@ -222,6 +222,22 @@ ROWS: tuple[Row, ...] = (
         "How long running calls may finish after SIGTERM before they are ended.", is_live=True,
     ),
     Row(
+        "run_keep_s", _seconds(1, 604800), "600", "seconds",
+        "How long the events of a recorded run are kept after its end.", is_live=True,
+    ),
+    Row(
+        "run_async_keep_s", _seconds(1, 604800), "86400", "seconds",
+        "How long those of a run of the queue are kept after its end.", is_live=True,
+    ),
+    Row(
+        "runs_max_age_s", _seconds(60, 2592000), "172800", "seconds",
+        "Backstop: events and records of runs that are older are deleted, whatever was meant to be kept.",
+    ),
+    Row(
+        "runs_max_bytes", _whole(16 * MIB, 1 << 44), str(1024 * MIB), "bytes",
+        "Backstop: the oldest events of runs are deleted beyond this.",
+    ),
+    Row(
         "log_format", _one_of("text", "json", "off"), "text", "",
         "The line per call: text, json or off.", is_live=True,
     ),
@@ -278,6 +294,10 @@ class Settings:
     connection_requests: int
     buffer_limit: int
     drain_s: float
+    run_keep_s: float
+    run_async_keep_s: float
+    runs_max_age_s: float
+    runs_max_bytes: int
     log_format: LogFormat
     metrics_port: int | None
     trusted_proxies: tuple[Network, ...]
