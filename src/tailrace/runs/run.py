@@ -1,0 +1,228 @@
+"""A run on the gateway that runs it: what its call tells, what is recorded, who watches, when it ends."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple, Protocol
+
+from tailrace.errors import TailraceError
+from tailrace.runs.journal import Journal
+from tailrace.runs.log import RUN_LIMIT, Log
+from tailrace.runs.pieces import End, Head, Splitter, pack_end, pack_head, pack_pieces
+from tailrace.runs.policy import Attendance, Policy
+from tailrace.runs.record import Record, State, encode_record
+from tailrace.runs.store import event_subject, record_subject
+from tailrace.runs.usage import find_usage
+from tailrace.wire.dialects import Dialect, count_content
+
+TRUNCATED = "run_truncated"
+UNRECORDED = "run_unrecorded"
+
+
+class _Written(NamedTuple):
+    """How far writing has come: pieces, the head's version, whether the end, the record's version."""
+
+    pieces: int
+    head: int
+    end: bool
+    record: int
+
+
+_NOTHING = _Written(0, 0, False, 0)
+
+
+class Runner(Protocol):
+    """The call behind a run."""
+
+    def end(self, error: TailraceError, reason: str) -> None:
+        """End it, as truthfully as its state allows."""
+
+    def abandon(self) -> None:
+        """Nobody is left who watches it: end it as a call whose client has left."""
+
+
+class Run:
+    """One run that is going on here.
+
+    Attributes:
+        log: What viewers read. Its ``end`` is set when nothing more is recorded, which may be before the
+            run's own end.
+        is_recording: Whether pieces are still kept.
+    """
+
+    __slots__ = (
+        "_acked", "_head_version", "_journal", "_offered", "_record_version", "_splitter", "attendance",
+        "bytes", "call", "first_content_at", "is_recording", "log", "policy", "record",
+    )  # fmt: skip
+
+    def __init__(self, record: Record, policy: Policy, journal: Journal | None) -> None:
+        self.record = record
+        self.policy = policy
+        self.attendance = Attendance(policy)
+        self.log = Log()
+        self.call: Runner | None = None
+        self.is_recording = True
+        self.bytes = 0
+        self.first_content_at: float | None = None
+        self._journal = journal
+        self._splitter: Splitter | None = None
+        # What is acknowledged, and what was given to the journal last.
+        self._acked = self._offered = _NOTHING
+        self._head_version = 0
+        self._record_version = 1
+        if record.unrecorded:
+            self.stop_recording(UNRECORDED, record.unrecorded)
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    # What its call tells.
+
+    def is_starting(self) -> None:
+        """A replica has it."""
+        self._move("starting", started_at=time.time(), attempts=self.record.attempts + 1)
+
+    def is_waiting_again(self) -> None:
+        """The replica did not take it."""
+        self._move("queued")
+
+    def begin(self, head: Head) -> None:
+        """The function has answered with this head."""
+        self.log.head = head
+        self._splitter = Splitter(head.piece_kind)
+        self._head_version += 1
+        self._move("streaming", status=head.status)
+        self.log.wake()
+
+    def name_dialect(self, dialect: str) -> None:
+        """The dialect has shown itself."""
+        head = self.log.head
+        if head is not None and head.dialect != dialect:
+            self.log.head = Head(head.status, head.headers, dialect)
+            self._head_version += 1
+            self._put()
+
+    def take(self, body: bytes) -> list[bytes]:
+        """The next bytes of the answer; the pieces that they complete, in order."""
+        self.bytes += len(body)
+        assert self._splitter is not None
+        pieces = self._splitter.feed(body)
+        if pieces and self.is_recording:
+            self._keep(pieces)
+        return pieces
+
+    def take_rest(self) -> bytes:
+        """The function ended its answer itself: what has come of an unfinished event is its last piece."""
+        rest = self._splitter.rest() if self._splitter is not None else b""
+        if rest and self.is_recording:
+            self._keep([rest])
+        return rest
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether pieces are events still."""
+        return self._splitter is not None and self._splitter.is_intact
+
+    def _keep(self, pieces: list[bytes]) -> None:
+        log = self.log
+        if self.first_content_at is None:
+            self._look_for_content(pieces)
+        for piece in pieces:
+            if log.size + len(piece) > RUN_LIMIT:
+                self.record = self.record.moved(self.record.state, is_truncated=True)
+                self.stop_recording(TRUNCATED, f"only the first {RUN_LIMIT >> 20} MiB of a run are recorded")
+                break
+            log.add(piece)
+        log.wake()
+        self._put()
+
+    def _look_for_content(self, pieces: list[bytes]) -> None:
+        head = self.log.head
+        assert head is not None
+        dialect = Dialect(head.dialect) if head.dialect else None
+        if not head.is_events or any(count_content(dialect, piece, is_first=True) for piece in pieces):
+            self.first_content_at = time.time()
+
+    def stop_recording(self, code: str, why: str) -> None:
+        """Keep nothing more; those who watch what is kept are told why it ends there."""
+        if self.is_recording:
+            self.is_recording = False
+            self.log.end = End(len(self.log.pieces), code, why, is_partial=True)
+            self._record_version += 1
+            self.log.wake()
+
+    def end(self, state: State, reason: str, error: TailraceError | None) -> None:
+        """It is over."""
+        log, head = self.log, self.log.head
+        if self.is_recording:
+            self.is_recording = False
+            code, message = (error.code, error.message) if error is not None else ("", "")
+            log.end = End(len(log.pieces), code, message)
+        usage = find_usage(log.pieces, head.dialect) if head is not None and head.is_events else None
+        if error is not None and head is None:
+            self.record = self.record.moved(self.record.state, status=error.http_status)
+        self._move(
+            state, ended_at=time.time(), end_reason=reason, error=error.message if error else "", usage=usage,
+            bytes=self.bytes, events=len(log.pieces), first_content_at=self.first_content_at,
+        )  # fmt: skip
+        log.wake()
+
+    def snapshot(self) -> Record:
+        """The record as it is now."""
+        if self.record.is_over:
+            return self.record
+        return self.record.moved(
+            self.record.state, bytes=self.bytes, events=len(self.log.pieces),
+            first_content_at=self.first_content_at,
+        )  # fmt: skip
+
+    def _move(self, state: State, **changes: Any) -> None:
+        self.record = self.record.moved(state, **changes)
+        self._record_version += 1
+        self._put()
+
+    # What the journal writes.
+
+    def _put(self) -> None:
+        if self._journal is not None:
+            self._journal.put(self)
+
+    def outgoing(self) -> list[tuple[str, bytes]]:
+        """What is not written yet, in order."""
+        log, acked, found = self.log, self._acked, []
+        offered = _Written(len(log.pieces), self._head_version, log.end is not None, self._record_version)
+        if not self.record.unrecorded:
+            subject = event_subject(self.id)
+            if log.head is not None and offered.head > acked.head:
+                found.append((subject, pack_head(log.head)))
+            if offered.pieces > acked.pieces:
+                new = log.pieces[acked.pieces :]
+                found += [(subject, message) for message in pack_pieces(acked.pieces + 1, new)]
+            if log.end is not None and not acked.end:
+                found.append((subject, pack_end(log.end)))
+        if offered.record > acked.record:
+            found.append((record_subject(self.id), encode_record(self.snapshot())))
+        self._offered = offered
+        return found
+
+    def written(self) -> None:
+        """What was outgoing last is kept."""
+        self._acked = self._offered
+
+    def give_up(self, why: str) -> None:
+        """Nothing of its events can be kept any more; its record says so, when it can be written."""
+        if not self.record.unrecorded and not self.is_written:
+            self.record = self.record.moved(self.record.state, unrecorded=why)
+            self.stop_recording(UNRECORDED, why)
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all that has come of it so far is acknowledged."""
+        acked, log = self._acked, self.log
+        return acked.pieces == len(log.pieces) and acked.end == (log.end is not None)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is over, and its record is acknowledged."""
+        return self.record.is_over and self._acked.record == self._record_version
