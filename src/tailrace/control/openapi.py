@@ -28,7 +28,9 @@ _WITH_AUTH = {401: "The admin's password is needed.", 429: "Too many wrong passw
 _WORDS = {
     404: "There is no such thing.",
     409: "It is there already.",
+    410: "It is no longer kept.",
     500: "It could not be done.",
+    503: "What is needed for it does not answer.",
 }
 
 
