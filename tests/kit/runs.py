@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import nats
-from nats.aio.client import Client
+from nats.aio.client import Client as NatsClient
 
 from tailrace.build.store import BundleStore
 from tailrace.control.app import build_app
@@ -32,11 +32,12 @@ from tailrace.functions.table import Table
 from tailrace.model import FunctionSpec
 from tailrace.names import FunctionName
 from tailrace.provider.contract import Address
-from tailrace.provider.memory import Handler, MemoryProvider
+from tailrace.provider.memory import Handler, MemoryCall, MemoryProvider, MemoryReply
 from tailrace.runs.keeper import Runs
 from tailrace.runs.peers import gateway_name
 from tailrace.runs.store import Bounds
 from tailrace.settings import load
+from tailrace.wire.chunked import ChunkedDecoder
 
 BIN = Path(sys.executable).parent / "nats-server"
 BOUNDS = Bounds(max_age_s=172_800, max_bytes=1 << 28)
@@ -93,7 +94,7 @@ class Post:
 
     edge: Edge
     runs: Runs
-    client: Client
+    client: NatsClient
     provider: MemoryProvider
     port: int
     private: str
@@ -114,9 +115,11 @@ class Post:
         found: dict[str, Any] = reply.json()
         return found
 
-    async def wait_record(self, run: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The run's record once it is so (10 s at most)."""
-        async with asyncio.timeout(10):
+    async def wait_record(
+        self, run: str, is_so: Callable[[dict[str, Any]], bool], *, limit_s: float = 10.0
+    ) -> dict[str, Any]:
+        """The run's record once it is so."""
+        async with asyncio.timeout(limit_s):
             while not is_so(record := await self.record(run)):
                 await asyncio.sleep(0.01)
         return record
@@ -180,17 +183,137 @@ async def _prune(_: object) -> None:
     """There are no bundles."""
 
 
-def events(count: int, *, gap_s: float = 0.0) -> AsyncIterator[bytes]:
-    """So many events of a native stream, and its end."""
-
-    async def generate() -> AsyncIterator[bytes]:
-        for number in range(count):
-            yield b"data: %d\n\n" % number
-            if gap_s:
-                await asyncio.sleep(gap_s)
-        yield b"event: end\ndata: {}\n\n"
-
-    return generate()
-
-
 NATIVE = {"Content-Type": "text/event-stream", "X-Tailrace-Dialect": "native"}
+
+
+class Talker:
+    """A handler whose answers are native streams of numbers, and what became of its calls.
+
+    Attributes:
+        starts: Calls begun.
+        stopped: Calls that were cancelled before their end.
+    """
+
+    def __init__(self, count: int, *, gap_s: float = 0.0, padding: int = 0) -> None:
+        self.count = count
+        self.gap_s = gap_s
+        self.padding = padding
+        self.calls: list[MemoryCall] = []
+        self.stopped = 0
+        # Set: go on to the end without pauses.
+        self.hurry = asyncio.Event()
+
+    @property
+    def starts(self) -> int:
+        return len(self.calls)
+
+    async def __call__(self, call: MemoryCall) -> MemoryReply:
+        self.calls.append(call)
+        return MemoryReply(headers=NATIVE, body=self._talk())
+
+    async def _talk(self) -> AsyncIterator[bytes]:
+        try:
+            for number in range(self.count):
+                yield b"data: %d%b\n\n" % (number, b"." * self.padding)
+                if self.gap_s and not self.hurry.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self.gap_s):
+                            await self.hurry.wait()
+            yield END
+        except (GeneratorExit, asyncio.CancelledError):
+            self.stopped += 1
+            raise
+
+    def whole(self, run: str) -> bytes:
+        """The answer as every client of this run has it."""
+        pieces = [b"data: %d%b\n\n" % (number, b"." * self.padding) for number in range(self.count)]
+        return b"".join(b"id: %b-%d\n%b" % (run.encode(), at + 1, p) for at, p in enumerate([*pieces, END]))
+
+
+END = b"event: end\ndata: {}\n\n"
+
+
+class Client:
+    """One HTTP/1.1 request on a connection of its own, read as it comes, and cut as a test likes."""
+
+    def __init__(self, port: int, target: str, *, method: str = "GET", body: bytes = b"",
+                 headers: Mapping[str, str] | None = None) -> None:  # fmt: skip
+        self._port = port
+        lines = {
+            "Host": "127.0.0.1",
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+            **(headers or {}),
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        self._request = f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body
+        self._decoder = ChunkedDecoder()
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.is_whole = False
+
+    async def __aenter__(self) -> Client:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writer.write(self._request)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.cut()
+
+    def cut(self) -> None:
+        """Leave at once."""
+        self._writer.transport.abort()
+
+    def pause(self) -> None:
+        """Take nothing more for now."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's has it
+
+    def resume(self) -> None:
+        """Take what comes again."""
+        self._writer.transport.resume_reading()  # type: ignore[attr-defined]  # as above
+
+    async def read_head(self) -> None:
+        """Wait for status and headers."""
+        if not self.status:
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            self.status = int(head[0].split(" ")[1])
+            pairs = (line.partition(": ") for line in head[1:-2])
+            self.headers = {name.lower(): value for name, _, value in pairs}
+
+    @property
+    def run(self) -> str:
+        return self.headers["x-call-id"]
+
+    async def read_some(self) -> bool:
+        """Wait for more of the body; False at its end, or when the connection was cut."""
+        await self.read_head()
+        try:
+            data = await self._reader.read(65536)
+        except ConnectionError:
+            return False
+        if not data:
+            self.is_whole = self.is_whole or "content-length" in self.headers
+            return False
+        if "transfer-encoding" in self.headers:
+            self.body += self._decoder.feed(data)
+            self.is_whole = self._decoder.is_done
+            return not self.is_whole
+        self.body += data
+        return True
+
+    async def read_until(self, mark: bytes) -> None:
+        """Read until the body has this in it."""
+        while mark not in self.body:
+            assert await self.read_some(), f"the body ended without {mark!r}: {self.body[-300:]!r}"
+
+    async def read_all(self) -> bytes:
+        """The whole body, or what came of it."""
+        while await self.read_some():
+            pass
+        return self.body
+
+    @property
+    def events(self) -> bytes:
+        """The complete events of what has come."""
+        return self.body[: self.body.rfind(b"\n\n") + 2] if b"\n\n" in self.body else b""

@@ -17,16 +17,17 @@ from tailrace.names import parse_function_name
 from tailrace.runs.ids import is_run_id, parse_event_id, parse_seq
 from tailrace.runs.keeper import RECORD_S, SOON_S, Runs
 from tailrace.runs.log import Log
+from tailrace.runs.pieces import Head
 from tailrace.runs.record import STATES, Record
 from tailrace.runs.view import Format, Writer, is_drained, parse_format
 from tailrace.wire.dialects import heartbeat
 
 LIST_LIMIT = 500
-# What one write to a viewer may hold, so that a long history goes out in steps.
-WRITE_BYTES = 64 * 1024
-# How long one write may wait for the viewer: below `stall_timeout_s`, after which its connection is cut.
-SLOW_S = 10.0
-_LAST_WORDS_S = 1.0
+# What one write to a viewer may hold. A long history goes out in steps, with a turn of the loop between them:
+# so a viewer that takes nothing is noticed before more than a step is on its way to it.
+WRITE_BYTES = 16 * 1024
+# What of `stall_timeout_s`, after which its connection is cut, one write may wait for a viewer.
+SLOW = 1 / 3
 
 
 def _runs(request: Request) -> Runs:
@@ -111,8 +112,11 @@ async def get_stream(request: Request) -> Response:
     except BaseException:
         await stack.aclose()
         raise
-    return _Viewing(stack, runs, log, run=run, form=form, after=after or 0, is_joined=is_joined,
-                    heartbeat_s=parts(request).settings.heartbeat_s)  # fmt: skip
+    settings = parts(request).settings
+    return _Viewing(
+        stack, runs, log, run=run, form=form, after=after or 0, is_joined=is_joined,
+        heartbeat_s=settings.heartbeat_s, slow_s=settings.stall_timeout_s * SLOW,
+    )  # fmt: skip
 
 
 def _after(request: Request, run: str) -> int | None:
@@ -148,7 +152,7 @@ class _Viewing(Response):
 
     def __init__(
         self, stack: contextlib.AsyncExitStack, runs: Runs, log: Log, *, run: str, form: Format, after: int,
-        is_joined: bool, heartbeat_s: float,
+        is_joined: bool, heartbeat_s: float, slow_s: float,
     ) -> None:  # fmt: skip
         self._stack = stack
         self._runs = runs
@@ -158,7 +162,7 @@ class _Viewing(Response):
         self._seq = after
         self._is_joined = is_joined
         self._heartbeat_s = heartbeat_s or None
-        self.background = None
+        self._slow_s = slow_s
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         async with self._stack:
@@ -181,37 +185,40 @@ class _Viewing(Response):
         lines += [(b"x-call-id", self._run.encode()), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": status, "headers": lines})
         try:
-            async for data in self._pieces(writer):
-                await _send_in_time(send, data)
+            async for data, seq in self._pieces(writer):
+                async with asyncio.timeout(self._slow_s):
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                self._seq = seq
         except TimeoutError:
+            # uvicorn writes nothing while the last has not left: this piece was not, and the last words wait.
             self._runs.numbers.viewers_dropped += 1
+            await self._stack.aclose()
             await self._say_last(send, writer.too_slow(self._seq))
             return
         assert self._log.end is not None
         await self._say_last(send, writer.end(self._log.end))
 
     def _writer(self) -> Writer:
-        from tailrace.runs.pieces import Head
-
         waiting = Head(200, [("content-type", "text/event-stream"), ("cache-control", "no-cache")])
         return Writer(self._run, self._log.head or waiting, self._form)
 
-    async def _pieces(self, writer: Writer) -> AsyncIterator[bytes]:
-        """What the viewer has not seen, as it comes, and heartbeats while nothing does."""
-        log = self._log
+    async def _pieces(self, writer: Writer) -> AsyncIterator[tuple[bytes, int]]:
+        """What the viewer has not seen, as it comes, with its last number; heartbeats while nothing does."""
+        log, seq = self._log, self._seq
         while True:
             if log.head is not None and writer.head is not log.head:
                 writer = self._writer()
             data, count = bytearray(), len(log.pieces)
-            while self._seq < count and len(data) < WRITE_BYTES:
-                self._seq += 1
-                data += writer.piece(self._seq, log.pieces[self._seq - 1])
+            while seq < count and len(data) < WRITE_BYTES:
+                seq += 1
+                data += writer.piece(seq, log.pieces[seq - 1])
             if data:
-                yield bytes(data)
+                yield bytes(data), seq
+                await asyncio.sleep(0)
             elif log.end is not None:
                 return
             elif not await log.wait_change(self._heartbeat_s if writer.is_events else None):
-                yield heartbeat(carries_ids=writer.is_numbered)
+                yield heartbeat(carries_ids=writer.is_numbered), seq
 
     async def _say_last(self, send: Send, words: bytes | None) -> None:
         """The last bytes; without any the connection is cut, so that nobody takes it for the end.
@@ -221,23 +228,11 @@ class _Viewing(Response):
         """
         if words is None:
             raise _Cut
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
-                await send({"type": "http.response.body", "body": words, "more_body": False})
+        await send({"type": "http.response.body", "body": words, "more_body": False})
 
 
 class _Cut(Exception):
     """This answer must not look complete."""
-
-
-async def _send_in_time(send: Send, data: bytes) -> None:
-    """Write to the viewer.
-
-    Raises:
-        TimeoutError: it took too little for too long.
-    """
-    async with asyncio.timeout(SLOW_S):
-        await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 async def _wait_gone(receive: Receive) -> None:

@@ -12,6 +12,7 @@ Watching a run is asking the control plane for its stream, on the client's own c
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 
 from tailrace.edge import ends
@@ -27,6 +28,7 @@ from tailrace.errors import (
     KeyReused,
     NotFound,
     RunExpired,
+    RunStopped,
     RunsUnavailable,
     TailraceError,
     TooLarge,
@@ -37,11 +39,17 @@ from tailrace.runs.claims import Claim, claim_name, is_key, judge
 from tailrace.runs.ids import EventId, is_run_id, parse_event_id
 from tailrace.runs.keeper import RECORD_S, Runs
 from tailrace.runs.policy import Policy, chosen_policy
-from tailrace.runs.record import Record, State
+from tailrace.runs.record import Record
 from tailrace.runs.run import Run
+from tailrace.runs.tries import Earlier
 
 # A body that decides whether two requests are the same one is held as a whole.
 KEYED_BODY_BYTES = 8 * 1024 * 1024
+# A client that leaves more than this untaken for a third of `stall_timeout_s` is dropped: it can come back
+# for the rest. What is held for it until then is bounded by what is recorded of a run; then the function
+# waits.
+VIEWER_BUFFER = 256 * 1024
+SLOW = 1 / 3
 
 
 def make_call(edge: Edge, client: Client, request: Request, now: float) -> Call:
@@ -59,8 +67,8 @@ class RecordedCall(Call):
     """Plain, as every call, until `_set_out` has found that it is to be recorded or that a run is meant."""
 
     __slots__ = (
-        "_alone", "_digest", "_error", "_joined", "_key", "_policy", "_received", "_run", "_runs", "_seq",
-        "_wanted",
+        "_alone", "_digest", "_error", "_full_since", "_joined", "_key", "_policy", "_received", "_run",
+        "_runs", "_seq", "_wanted",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, client: Client, request: Request, now: float, runs: Runs) -> None:
@@ -69,6 +77,7 @@ class RecordedCall(Call):
         self._run: Run | None = None
         self._alone: Unattended | None = None
         self._error: TailraceError | None = None
+        self._full_since = math.inf
         self._policy: Policy | None = None
         # The run that is watched instead, from which event on.
         self._joined = ""
@@ -100,6 +109,10 @@ class RecordedCall(Call):
             self._answer.call_id = wish.run
         self._wanted = parse_event_id(wish.last_event_id.decode("latin-1"))
         self._key = wish.key
+        if is_async:
+            self._key, self._wanted = b"", None
+            self._connecting = self._edge.spawn(self._try_again(function))
+            return
         if self._wanted is None and not self._key:
             self._record(function, "")
             return
@@ -189,12 +202,25 @@ class RecordedCall(Call):
                 ends.REFUSED,
             )
 
-    def _record(self, function: Function, key: str) -> None:
-        wish, policy = self._request.wish, self._policy
+    async def _try_again(self, function: Function) -> None:
+        """A call of the queue: what earlier tries have left is the beginning of its run."""
+        try:
+            earlier: Earlier = await self._runs.tries.earlier(
+                self._answer.call_id.decode(), str(function.name)
+            )
+        except (RunStopped, RunsUnavailable) as refused:
+            self._connecting = None
+            is_stopped = isinstance(refused, RunStopped)
+            self._fail(refused, ends.REFUSED if is_stopped else ends.ERROR_PLATFORM)
+            return
+        self._connecting = None
+        self._record(function, "", earlier)
+
+    def _record(self, function: Function, key: str, earlier: Earlier | None = None) -> None:
+        policy, name = self._policy, str(function.name)
         assert policy is not None
-        is_async = wish is not None and bool(wish.run)
         run = self._run = self._runs.begin(
-            self._answer.call_id.decode(), str(function.name), self, policy, is_async=is_async, key=key
+            self._answer.call_id.decode(), name, self, policy, key=key, earlier=earlier
         )
         self._answer.run = run
         self._seek_replica(function)
@@ -246,10 +272,8 @@ class RecordedCall(Call):
     def on_reply(self, reply: Reply) -> None:
         """The head of an answer whose body follows."""
         super().on_reply(reply)
-        stream = self._answer.stream
-        if isinstance(stream, RecordedStream):
-            stream.on_too_slow = self._drop_client_soon
-            stream.is_slow = self._is_full
+        if self._is_full and self._run is not None:
+            self.on_client_full()
 
     def _fail(self, error: TailraceError, reason: str) -> None:
         self._error = error
@@ -260,14 +284,17 @@ class RecordedCall(Call):
         if self._alone is not None:
             self._alone.close()
         run = self._run
-        if run is not None:
-            state: State = "failed"
-            if reason == ends.DONE:
-                state = "done"
-            elif reason in (ends.CANCELLED, ends.CLIENT_GONE, ends.CLIENT_STALLED):
-                state = "cancelled"
-            run.end(state, reason, self._error)
-            self._runs.over(run)
+        if run is None:
+            return
+        if reason == ends.DONE:
+            run.end("done", reason, None)
+        elif reason in (ends.CLIENT_GONE, ends.CLIENT_STALLED):
+            run.end("cancelled", reason, RunStopped("the run was ended because nobody watched it any more"))
+        elif reason != ends.CANCELLED and run.record.is_async:
+            run.suspend(reason, self._error)  # whether it is tried again is for the queue to say
+        else:
+            run.end("cancelled" if reason == ends.CANCELLED else "failed", reason, self._error)
+        self._runs.over(run)
 
     # Without its client.
 
@@ -295,7 +322,8 @@ class RecordedCall(Call):
         """The client does not keep up. The function goes on as long as what it says is kept elsewhere."""
         run, stream = self._run, self._answer.stream
         if run is not None and run.is_recording and isinstance(stream, RecordedStream):
-            stream.is_slow = True
+            self._full_since = self._edge.clock()
+            stream.on_full = self._look_at_client
         else:
             super().on_client_full()
 
@@ -303,26 +331,33 @@ class RecordedCall(Call):
         """The client takes more."""
         stream = self._answer.stream
         if isinstance(stream, RecordedStream):
-            stream.is_slow = False
+            stream.on_full = None
         if self._is_full:
             super().on_client_drained()
 
-    def _drop_client_soon(self) -> None:
-        self._edge.loop.call_soon(self._drop_client)
+    def _look_at_client(self) -> None:
+        """More has come for a client whose buffer is full."""
+        run, stream = self._run, self._answer.stream
+        assert run is not None
+        assert isinstance(stream, RecordedStream)
+        if not run.is_recording:  # there is no rest to come back for: the function waits for it
+            stream.on_full = None
+            super().on_client_full()
+        elif (
+            self._edge.clock() - self._full_since > self._edge.settings.stall_timeout_s * SLOW
+            and self._client.transport.get_write_buffer_size() > VIEWER_BUFFER
+        ):
+            stream.on_full = None
+            self._edge.loop.call_soon(self._drop_client)
 
     def _drop_client(self) -> None:
         """Let a client go that does not keep up: it can come back for the rest."""
         run, stream, client = self._run, self._answer.stream, self._client
         if self.is_over or run is None or self._alone is not None or not isinstance(stream, RecordedStream):
             return
-        if not run.is_recording:
-            super().on_client_full()  # there is no rest to come back for: the function waits
-            return
         self._runs.numbers.viewers_dropped += 1
-        error = ViewerTooSlow(
-            "this client takes less than the run says; go on at "
-            f"/run/{run.id}/stream?after={len(run.log.pieces)}"
-        )
+        rest = f"/run/{run.id}/stream?after={len(run.log.pieces)}"
+        error = ViewerTooSlow(f"this client takes less than the run says; go on at {rest}")
         client.keep_alive = False
         is_told = stream.drop(error.code, error.message, run.id)
         self.on_client_gone(ends.CLIENT_STALLED)

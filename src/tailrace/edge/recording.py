@@ -16,11 +16,9 @@ from tailrace.edge.outbox import Outbox
 from tailrace.edge.stream import Stream
 from tailrace.runs.pieces import Head
 from tailrace.runs.run import Run
-from tailrace.wire.dialects import Dialect, count_content, failure_frames
+from tailrace.wire.dialects import Dialect, failure_frames
 from tailrace.wire.heads import HOP_BY_HOP
 
-# What a client of a recorded stream may leave untaken before it is dropped: it can come back for the rest.
-VIEWER_BUFFER = 256 * 1024
 # What each connection has of its own.
 _NOT_KEPT = HOP_BY_HOP | {b"content-length", b"date", b"x-call-id", b"x-start-time"}
 
@@ -39,11 +37,10 @@ class RecordedStream(Stream):
     """A stream to the first client of a run.
 
     Attributes:
-        is_slow: Whether the client's buffer is full.
-        on_too_slow: Told once when it has left more than `VIEWER_BUFFER`.
+        on_full: Asked after each piece while the client's buffer is full; None: it is not.
     """
 
-    __slots__ = ("_id", "_is_native", "_run", "is_slow", "on_too_slow")
+    __slots__ = ("_id", "_is_native", "_run", "on_full")
 
     def __init__(
         self,
@@ -60,8 +57,7 @@ class RecordedStream(Stream):
         self._run = run
         self._id = run.id.encode()
         self._is_native = False
-        self.is_slow = False
-        self.on_too_slow: Callable[[], None] | None = None
+        self.on_full: Callable[[], None] | None = None
 
     def begin(self, reply: Reply) -> None:
         """The function's head is known."""
@@ -78,16 +74,14 @@ class RecordedStream(Stream):
             if not is_known and self._dialect is not None:
                 self._run.name_dialect(self.dialect_name)
             self._run.take(body)
-        if self.is_slow and self._transport.get_write_buffer_size() > VIEWER_BUFFER:
-            told, self.on_too_slow = self.on_too_slow, None
-            if told is not None:
-                told()
+        if self.on_full is not None:
+            self.on_full()
 
     def _send_native(self, body: bytes) -> None:
         """Whole events with their numbers; the beginning of one waits, as in every dialect that can tell."""
         run, pieces = self._run, self._run.log.pieces
         self.last_at = now = self._clock()
-        seq = len(pieces)
+        seq, before = len(pieces), run.content
         found = run.take(body)
         if not found:
             return
@@ -95,9 +89,8 @@ class RecordedStream(Stream):
         if not run.is_intact:
             self._is_native, self._dialect, numbered = False, Dialect.PASSTHROUGH, 0
         data = b"".join([self._number(seq + at + 1, found[at]) for at in range(numbered)] + found[numbered:])
-        is_first = self.first_content_at == math.inf
-        events = sum(count_content(Dialect.NATIVE, piece, is_first=is_first) for piece in found)
-        if events and is_first:
+        events = run.content - before
+        if events and self.first_content_at == math.inf:
             self.first_content_at = now
         self._count(data, events, now)
         self._write(data, None)

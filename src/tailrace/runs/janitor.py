@@ -34,13 +34,13 @@ class Janitor:
         self._keep_s = keep_s
         self._is_alive = is_alive
 
-    async def sweep(self) -> None:
-        """Close what is orphaned and delete what has expired.
+    async def sweep(self) -> int:
+        """Close what is orphaned and delete what has expired; how many runs were closed.
 
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
-        now = time.time()
+        now, closed = time.time(), 0
         async for record in self._store.every_record():
             if record.is_over:
                 at = record.expires_at(*self._keep_s())
@@ -48,6 +48,8 @@ class Janitor:
                     await self._expire(record, now)
             elif record.gateway and not self._is_alive(record.gateway):
                 await self._close(record, now)
+                closed += 1
+        return closed
 
     async def _expire(self, record: Record, now: float) -> None:
         """Delete its events; the record stays as a mark, so that nobody starts the run anew."""
@@ -62,6 +64,10 @@ class Janitor:
         async for kept in self._store.read_events(record.id):
             told = unpacker.feed(kept.data)
             end = told if isinstance(told, End) else end
+        if record.is_async:  # the queue hands it out again, or gives it up
+            waiting = record.moved("queued", end_reason=REPLICA_LOST, events=unpacker.seq, gateway="")
+            await self._write(record_subject(record.id), encode_record(waiting))
+            return
         if end is None:
             await self._write(
                 event_subject(record.id), pack_end(End(unpacker.seq, REPLICA_LOST, LOST, is_partial=True))

@@ -96,7 +96,7 @@ class Journal:
                     await self._write(list(batch))
                 except (nats.errors.Error, OSError, TimeoutError, ValueError) as failed:
                     self._queue = batch | self._queue
-                    self._on_failure(failed)
+                    self._on_failure(failed, began)
                     await asyncio.sleep(RETRY_S)
                 else:
                     self._on_success()
@@ -124,10 +124,10 @@ class Journal:
         if "error" in told:
             raise nats.errors.Error(str(told["error"].get("description", told["error"])))
 
-    def _on_failure(self, failed: Exception) -> None:
+    def _on_failure(self, failed: Exception, began: float) -> None:
         now = time.monotonic()
         if not self.failing_since:
-            self.failing_since = now
+            self.failing_since = began
             logger.warning("runs are not recorded now: JetStream: %s", failed or type(failed).__name__)
         if now - self.failing_since > PATIENCE_S:
             for source in self._queue:

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 
 import msgspec
 import nats.errors
@@ -30,7 +31,8 @@ from tailrace.runs.peers import BEAT_S, LEASE_S, Peers
 from tailrace.runs.policy import CANCEL, CONTINUE, Policy
 from tailrace.runs.record import Record, decode_record, encode_record
 from tailrace.runs.run import Run, Runner
-from tailrace.runs.store import Bounds, Store, record_subject, stream_of
+from tailrace.runs.store import Bounds, Store, stream_of
+from tailrace.runs.tries import Earlier, Tries
 from tailrace.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class Runs:
         self.numbers = RunNumbers()
         self.store = Store(client)
         self.journal = Journal(client, stream_of)
+        self.tries = Tries(self.store, self.journal)
         self._client = client
         self._settings = settings
         self._peers = Peers(name, time.monotonic())
@@ -113,17 +116,18 @@ class Runs:
     # For the edge.
 
     def begin(
-        self, run: str, function: str, call: Runner, policy: Policy, *, is_async: bool = False, key: str = ""
-    ) -> Run:
-        """A run begins here, with its first client watching."""
+        self, run: str, function: str, call: Runner, policy: Policy, *, key: str = "",
+        earlier: Earlier | None = None,
+    ) -> Run:  # fmt: skip
+        """A run begins here, with its first client watching; or its next try, for a call of the queue."""
         why = "JetStream is not reachable" if self.journal.is_down or not self._client.is_connected else ""
         now = time.time()
-        record = Record(
-            run, function, "queued", now, is_async=is_async, gateway=self.name, key=key, unrecorded=why
-        )
+        record = Record(run, function, "queued", now, gateway=self.name, key=key, unrecorded=why)
+        if earlier is not None:
+            record = replace(earlier.record, gateway=self.name, unrecorded=why)
         if why and policy != CONTINUE:
             policy = CANCEL  # nobody could come back to it
-        begun = self._live[run] = Run(record, policy, self.journal)
+        begun = self._live[run] = Run(record, policy, self.journal, earlier.pieces if earlier else ())
         begun.call = call
         begun.attendance.join()
         self.numbers.started += 1
@@ -153,7 +157,10 @@ class Runs:
 
     def over(self, run: Run) -> None:
         """A run has ended here; it stays in memory for a moment."""
-        self._over[run.id] = time.monotonic()
+        if run.record.is_over:
+            self._over[run.id] = time.monotonic()
+        else:
+            del self._live[run.id]  # the journal writes it; its next try may begin anywhere
         self.numbers.truncated += run.record.is_truncated
         self.numbers.unrecorded += bool(run.record.unrecorded)
         timer = self._alone.pop(run.id, None)
@@ -214,7 +221,8 @@ class Runs:
         self.numbers.viewers += 1
         try:
             live = self._live.get(run)
-            if live is not None:
+            # A call of the queue may go on at another gateway, so it is read from where all of them write.
+            if live is not None and not record.is_async:
                 with self._attending(live):
                     yield record, live.log
             else:
@@ -271,9 +279,7 @@ class Runs:
         if record.is_over:
             return record
         if not record.gateway:
-            cancelled = record.moved("cancelled", ended_at=time.time(), end_reason=CANCELLED, error=_STOPPED)
-            await self.store.publish(record_subject(run), encode_record(cancelled))
-            return cancelled
+            return await self.tries.end(record, "cancelled", CANCELLED, _STOPPED)
         try:
             answer = await self._client.request(
                 f"tailrace.gateway.{record.gateway}.stop", run.encode(), timeout=ASK_S
@@ -348,11 +354,19 @@ class Runs:
             if (is_old and not live.attendance.count) or now - since > keep_s + LINGER_S:
                 del self._over[run], self._live[run]
 
+    async def sweep(self) -> None:
+        """Close what dead gateways left open, delete what has expired, look how full it is.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        self.numbers.lost += await self._janitor.sweep()
+        await self._look_at_bounds()
+
     async def _sweep(self) -> None:
         while True:
             try:
-                await self._janitor.sweep()
-                await self._look_at_bounds()
+                await self.sweep()
             except RunsUnavailable as failed:
                 logger.debug("no sweep over the runs: %s", failed.message)
             except Exception:

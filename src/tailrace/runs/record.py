@@ -1,9 +1,9 @@
 """What is known of one run: a frozen value, and which states may follow which. Pure.
 
 queued ──▶ starting ──▶ streaming ──▶ done
-   ▲  │        │  │           ├─────▶ failed ──┐ a call of the queue is tried again
-   │  └────────┼──┴───────────┴─────▶ cancelled│
-   └───────────┴───────────────────────────────┘
+ ▲ │         │ │          │ ├───────▶ failed
+ │ └─────────┼─┴──────────┼─┴───────▶ cancelled
+ └───────────┴────────────┘ a call of the queue waits for its next try
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ FINAL: frozenset[State] = frozenset(("done", "failed", "cancelled"))
 _NEXT: dict[State, frozenset[State]] = {
     "queued": frozenset(("starting", "failed", "cancelled")),
     "starting": frozenset(("streaming", "done", "failed", "cancelled", "queued")),
-    "streaming": frozenset(("done", "failed", "cancelled")),
+    "streaming": frozenset(("done", "failed", "cancelled", "queued")),
     "done": frozenset(),
-    "failed": frozenset(("queued",)),
+    "failed": frozenset(),
     "cancelled": frozenset(),
 }
 # The end reason of a run whose gateway died, and its replica with it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from tailrace.errors import TailraceError
@@ -28,9 +29,6 @@ class _Written(NamedTuple):
     record: int
 
 
-_NOTHING = _Written(0, 0, False, 0)
-
-
 class Runner(Protocol):
     """The call behind a run."""
 
@@ -48,26 +46,35 @@ class Run:
         log: What viewers read. Its ``end`` is set when nothing more is recorded, which may be before the
             run's own end.
         is_recording: Whether pieces are still kept.
+        content: Events kept that carry data of the answer.
     """
 
     __slots__ = (
-        "_acked", "_head_version", "_journal", "_offered", "_record_version", "_splitter", "attendance",
-        "bytes", "call", "first_content_at", "is_recording", "log", "policy", "record",
+        "_acked", "_dialect", "_head_version", "_is_counting", "_journal", "_offered", "_record_version",
+        "_splitter", "attendance", "bytes", "call", "content", "first_content_at", "is_recording", "log",
+        "policy", "record",
     )  # fmt: skip
 
-    def __init__(self, record: Record, policy: Policy, journal: Journal | None) -> None:
+    def __init__(
+        self, record: Record, policy: Policy, journal: Journal | None, earlier: Sequence[bytes] = ()
+    ) -> None:
         self.record = record
         self.policy = policy
         self.attendance = Attendance(policy)
         self.log = Log()
         self.call: Runner | None = None
         self.is_recording = True
-        self.bytes = 0
-        self.first_content_at: float | None = None
+        self.bytes = record.bytes
+        self.content = 0
+        self.first_content_at: float | None = record.first_content_at
         self._journal = journal
         self._splitter: Splitter | None = None
+        self._dialect: Dialect | None = None
+        self._is_counting = False
         # What is acknowledged, and what was given to the journal last.
-        self._acked = self._offered = _NOTHING
+        self._acked = self._offered = _Written(len(earlier), 0, False, 0)
+        for piece in earlier:
+            self.log.add(piece)
         self._head_version = 0
         self._record_version = 1
         if record.unrecorded:
@@ -83,14 +90,12 @@ class Run:
         """A replica has it."""
         self._move("starting", started_at=time.time(), attempts=self.record.attempts + 1)
 
-    def is_waiting_again(self) -> None:
-        """The replica did not take it."""
-        self._move("queued")
-
     def begin(self, head: Head) -> None:
         """The function has answered with this head."""
         self.log.head = head
         self._splitter = Splitter(head.piece_kind)
+        self._dialect = Dialect(head.dialect) if head.dialect else None
+        self._is_counting = head.is_events
         self._head_version += 1
         self._move("streaming", status=head.status)
         self.log.wake()
@@ -100,6 +105,7 @@ class Run:
         head = self.log.head
         if head is not None and head.dialect != dialect:
             self.log.head = Head(head.status, head.headers, dialect)
+            self._dialect = Dialect(dialect)
             self._head_version += 1
             self._put()
 
@@ -126,8 +132,7 @@ class Run:
 
     def _keep(self, pieces: list[bytes]) -> None:
         log = self.log
-        if self.first_content_at is None:
-            self._look_for_content(pieces)
+        self._count(pieces)
         for piece in pieces:
             if log.size + len(piece) > RUN_LIMIT:
                 self.record = self.record.moved(self.record.state, is_truncated=True)
@@ -137,11 +142,11 @@ class Run:
         log.wake()
         self._put()
 
-    def _look_for_content(self, pieces: list[bytes]) -> None:
-        head = self.log.head
-        assert head is not None
-        dialect = Dialect(head.dialect) if head.dialect else None
-        if not head.is_events or any(count_content(dialect, piece, is_first=True) for piece in pieces):
+    def _count(self, pieces: list[bytes]) -> None:
+        if self._is_counting:
+            for piece in pieces:
+                self.content += count_content(self._dialect, piece, is_first=not self.content)
+        if self.first_content_at is None and (self.content or not self._is_counting):
             self.first_content_at = time.time()
 
     def stop_recording(self, code: str, why: str) -> None:
@@ -159,7 +164,7 @@ class Run:
             self.is_recording = False
             code, message = (error.code, error.message) if error is not None else ("", "")
             log.end = End(len(log.pieces), code, message)
-        usage = find_usage(log.pieces, head.dialect) if head is not None and head.is_events else None
+        usage = find_usage(log.pieces, self.content) if self._is_counting else None
         if error is not None and head is None:
             self.record = self.record.moved(self.record.state, status=error.http_status)
         self._move(
@@ -167,6 +172,14 @@ class Run:
             bytes=self.bytes, events=len(log.pieces), first_content_at=self.first_content_at,
         )  # fmt: skip
         log.wake()
+
+    def suspend(self, reason: str, error: TailraceError | None) -> None:
+        """This try of a call of the queue is over; the run is not, unless the queue says so."""
+        self.is_recording = False
+        self._move(
+            "queued", end_reason=reason, error=error.message if error else "", bytes=self.bytes, gateway="",
+            events=len(self.log.pieces), first_content_at=self.first_content_at,
+        )  # fmt: skip
 
     def snapshot(self) -> Record:
         """The record as it is now."""

@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 
 from tailrace.runs.record import Usage
-from tailrace.wire.dialects import Dialect, count_content
 
 # The event that tells it is among the last few; anthropic tells the input in its first.
 _LOOKED_AT = 8
@@ -20,8 +19,12 @@ _OUTPUT = ("completion_tokens", "output_tokens", "outputTokens")
 _INPUT = ("prompt_tokens", "input_tokens", "inputTokens")
 
 
-def find_usage(pieces: Sequence[bytes], dialect: str) -> Usage | None:
-    """The tokens of an event stream; None when it has no content at all."""
+def find_usage(pieces: Sequence[bytes], content: int) -> Usage | None:
+    """The tokens of an event stream; None when it has no content at all.
+
+    Args:
+        content: How many of its events have content.
+    """
     output = input_ = None
     for piece in (*pieces[:2], *pieces[-_LOOKED_AT:]):
         match = _USAGE.search(piece)
@@ -36,8 +39,6 @@ def find_usage(pieces: Sequence[bytes], dialect: str) -> Usage | None:
     is_whole = bool(pieces) and output is not None and _USAGE.search(b"".join(pieces[-_LOOKED_AT:]))
     if is_whole and output is not None:
         return Usage(output, input_)
-    spoken = Dialect(dialect) if dialect else None
-    content = sum(count_content(spoken, piece, is_first=not at) for at, piece in enumerate(pieces))
     return Usage(content, input_, is_estimated=True) if content else None
 
 
