@@ -28,6 +28,7 @@ from tailrace.functions.table import Table
 from tailrace.ports import LOOPBACK_HOSTS, bind_tcp, listening_socket
 from tailrace.provider.contract import Address
 from tailrace.provider.process.provider import ProcessProvider
+from tailrace.runs.numbers import RunNumbers
 from tailrace.settings import Settings
 from tailrace.state import open_state
 
@@ -114,9 +115,9 @@ async def open_gateway(
         logs = LogStore(settings.log_lines)
         provider = ProcessProvider(state, settings=settings, log=logs.write, persistent=persistent)
         stack.push_async_callback(provider.aclose)
-        table, numbers = Table(), Numbers()
+        table, numbers, run_numbers = Table(), Numbers(), RunNumbers()
         metrics = await stack.enter_async_context(
-            serving_metrics(settings.metrics_port, numbers, table, may_move=may_move_metrics)
+            serving_metrics(settings.metrics_port, numbers, table, run_numbers, may_move=may_move_metrics)
         )
         reconciler = Reconciler(table, provider, logs)
         stack.push_async_callback(reconciler.aclose)

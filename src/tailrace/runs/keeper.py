@@ -66,9 +66,15 @@ class Runs:
         name: This gateway's, as `peers.gateway_name` makes it.
     """
 
-    def __init__(self, client: Client, name: str, settings: Callable[[], Settings]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        settings: Callable[[], Settings],
+        numbers: RunNumbers | None = None,
+    ) -> None:
         self.name = name
-        self.numbers = RunNumbers()
+        self.numbers = numbers or RunNumbers()
         self.store = Store(client)
         self.journal = Journal(client, stream_of)
         self.tries = Tries(self.store, self.journal)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
+def _empty() -> dict[str, float]:
+    return {"runs_max_age_s": 0.0, "runs_max_bytes": 0.0}
+
+
 @dataclass(slots=True)
 class RunNumbers:
     """Counters, and gauges where it says now.
@@ -29,4 +33,4 @@ class RunNumbers:
     viewers: int = 0
     viewers_dropped: int = 0
     is_down: bool = False
-    fullness: dict[str, float] = field(default_factory=dict)
+    fullness: dict[str, float] = field(default_factory=_empty)
