@@ -18,8 +18,9 @@ import pytest
 
 from tailrace.errors import RunsUnavailable
 from tailrace.provider.memory import Handler, MemoryCall, MemoryReply
+from tailrace.runs.marks import Head, pack_head
 from tailrace.runs.peers import LEASE_S
-from tailrace.runs.pieces import Head, pack_head, pack_pieces
+from tailrace.runs.pieces import pack_pieces
 from tailrace.runs.record import Record, encode_record
 from tailrace.runs.store import event_subject, record_subject
 from tests.kit.loops import run

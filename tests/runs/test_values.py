@@ -12,17 +12,9 @@ from hypothesis import strategies as st
 from tailrace.errors import InvalidRequest
 from tailrace.runs.claims import Claim, claim_name, decode_claim, encode_claim, is_key, judge
 from tailrace.runs.ids import EventId, is_run_id, parse_event_id, parse_seq
+from tailrace.runs.marks import End, Head, pack_end, pack_head
 from tailrace.runs.peers import LEASE_S, Peers
-from tailrace.runs.pieces import (
-    MESSAGE_LIMIT,
-    End,
-    Head,
-    Splitter,
-    Unpacker,
-    pack_end,
-    pack_head,
-    pack_pieces,
-)
+from tailrace.runs.pieces import MESSAGE_LIMIT, Splitter, Unpacker, pack_pieces
 from tailrace.runs.policy import Attendance, Policy, chosen_policy
 from tailrace.runs.record import STATES, IllegalState, Record, Usage, decode_record, encode_record
 from tailrace.runs.usage import find_usage

@@ -17,7 +17,7 @@ from tailrace.names import parse_function_name
 from tailrace.runs.ids import is_run_id, parse_event_id, parse_seq
 from tailrace.runs.keeper import RECORD_S, SOON_S, Runs
 from tailrace.runs.log import Log
-from tailrace.runs.pieces import Head
+from tailrace.runs.marks import Head
 from tailrace.runs.record import STATES, Record
 from tailrace.runs.view import Format, Writer, is_drained, parse_format
 from tailrace.wire.dialects import heartbeat

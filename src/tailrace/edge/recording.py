@@ -14,7 +14,7 @@ from tailrace.edge.heads import Reply
 from tailrace.edge.numbers import FunctionNumbers
 from tailrace.edge.outbox import Outbox
 from tailrace.edge.stream import Stream
-from tailrace.runs.pieces import Head
+from tailrace.runs.marks import Head
 from tailrace.runs.run import Run
 from tailrace.wire.dialects import Dialect, failure_frames
 from tailrace.wire.heads import HOP_BY_HOP
@@ -61,7 +61,7 @@ class RecordedStream(Stream):
 
     def begin(self, reply: Reply) -> None:
         """The function's head is known."""
-        self._is_native = self._dialect is Dialect.NATIVE
+        self._is_native = self._has_ids = self._dialect is Dialect.NATIVE
         self._run.begin(head_of(reply, self.dialect_name))
 
     def send(self, body: bytes, whole: bytes | None) -> None:
@@ -88,12 +88,24 @@ class RecordedStream(Stream):
         numbered = len(pieces) - seq
         if not run.is_intact:
             self._is_native, self._dialect, numbered = False, Dialect.PASSTHROUGH, 0
-        data = b"".join([self._number(seq + at + 1, found[at]) for at in range(numbered)] + found[numbered:])
-        events = run.content - before
-        if events and self.first_content_at == math.inf:
-            self.first_content_at = now
-        self._count(data, events, now)
+        self._count_native(run.content - before, now)
+        if len(found) == 1 and numbered == 1:
+            data = self._number(seq + 1, found[0])  # the common case
+        else:
+            first = [self._number(seq + at + 1, found[at]) for at in range(numbered)]
+            data = b"".join(first + found[numbered:])
         self._write(data, None)
+
+    def _count_native(self, events: int, now: float) -> None:
+        numbers = self._numbers
+        if events:
+            if self.first_content_at == math.inf:
+                self.first_content_at = now
+            if numbers is not None:
+                numbers.events += events
+                if self.last_content_at != math.inf:
+                    numbers.event_gap.observe(now - self.last_content_at)
+            self.last_content_at = now
 
     def _number(self, seq: int, piece: bytes) -> bytes:
         return b"id: %b-%d\n%b" % (self._id, seq, piece)

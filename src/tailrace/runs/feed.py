@@ -13,7 +13,8 @@ import nats.errors
 
 from tailrace.errors import RunsUnavailable
 from tailrace.runs.log import Log
-from tailrace.runs.pieces import End, Head, Unpacker
+from tailrace.runs.marks import End, Head
+from tailrace.runs.pieces import Unpacker
 from tailrace.runs.record import Record
 from tailrace.runs.store import Store, event_subject
 

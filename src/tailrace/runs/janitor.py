@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from tailrace.runs.pieces import End, Unpacker, pack_end
+from tailrace.runs.marks import End, pack_end
+from tailrace.runs.pieces import Unpacker
 from tailrace.runs.record import REPLICA_LOST, Record, encode_record
 from tailrace.runs.store import Store, event_subject, record_subject
 

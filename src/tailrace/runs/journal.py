@@ -20,11 +20,13 @@ from typing import Protocol
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
 # Together with the time an acknowledgement takes, how much traffic shares a batch.
-GAP_S = 0.005
+GAP_S = 0.02
 ACK_S = 2.0
 RETRY_S = 0.25
 # How long writing may fail before what runs goes on unrecorded.
@@ -59,6 +61,11 @@ class Journal:
         self._queue: dict[Source, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._inbox = client.new_inbox()
+        self._acks: Subscription | None = None
+        self._acked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._missing = 0
+        self._number = 0
         self.failing_since = 0.0
 
     @property
@@ -86,6 +93,7 @@ class Journal:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._acked.cancel()
 
     async def _write_all(self) -> None:
         try:
@@ -108,21 +116,36 @@ class Journal:
         client = self._client
         if not client.is_connected:
             raise nats.errors.ConnectionClosedError
+        if self._acks is None:
+            self._acks = await client.subscribe(f"{self._inbox}.*", cb=self._on_ack)
         messages = [message for source in batch for message in source.outgoing()]
         last = {self._stream_of(subject): at for at, (subject, _) in enumerate(messages)}
         asked = set(last.values())
+        self._number += 1
+        reply = f"{self._inbox}.{self._number}"
+        acked = self._acked = asyncio.get_running_loop().create_future()
+        self._missing = len(asked)
+        # Nothing here waits, so that all of it leaves in one write.
         for at, (subject, payload) in enumerate(messages):
-            if at not in asked:
-                await client.publish(subject, payload)
-        await asyncio.gather(*(self._ask(*messages[at]) for at in asked))
+            await client.publish(subject, payload, reply if at in asked else "")
+        if asked:
+            async with asyncio.timeout(ACK_S):
+                await acked
         for source in batch:
             source.written()
 
-    async def _ask(self, subject: str, payload: bytes) -> None:
-        answer = await self._client.request(subject, payload, timeout=ACK_S)
-        told = json.loads(answer.data)
-        if "error" in told:
-            raise nats.errors.Error(str(told["error"].get("description", told["error"])))
+    async def _on_ack(self, message: Msg) -> None:
+        if not message.subject.endswith(f".{self._number}") or self._acked.done():
+            return  # of a batch that was given up
+        if message.headers and message.headers.get("Status"):
+            self._acked.set_exception(nats.errors.NoRespondersError())
+        elif b'"error"' in message.data:
+            told = json.loads(message.data)["error"]
+            self._acked.set_exception(nats.errors.Error(str(told.get("description", told))))
+        else:
+            self._missing -= 1
+            if not self._missing:
+                self._acked.set_result(None)
 
     def _on_failure(self, failed: Exception, began: float) -> None:
         now = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tailrace.runs.pieces import End, Head
+from tailrace.runs.marks import End, Head
 
 # What is recorded of one run; beyond it the run goes on unrecorded.
 RUN_LIMIT = 4 * 1024 * 1024

@@ -14,9 +14,10 @@ import itertools
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import msgspec
+
+from tailrace.runs.marks import End, Head, read_end, read_head
 
 # An event that is longer is cut, and what follows in its answer is no longer looked at.
 EVENT_LIMIT = 1024 * 1024
@@ -25,6 +26,7 @@ MESSAGE_LIMIT = 512 * 1024
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\n\r\n|\r\r")
 _LINE_END = re.compile(rb"\n")
 _NUMBER = struct.Struct(">I")
+_SEQ_LENGTH = struct.Struct(">II")
 _PART = struct.Struct(">III")
 
 
@@ -78,50 +80,9 @@ class Splitter:
         return len(self._tail)
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """An answer's head as it is kept: status, the function's own headers, dialect (empty: not known)."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    dialect: str = ""
-
-    @property
-    def is_events(self) -> bool:
-        """Whether the body is an event stream."""
-        kind = next((v for k, v in self.headers if k.lower() == "content-type"), "")
-        coded = any(k.lower() == "content-encoding" for k, _ in self.headers)
-        return kind.lower().startswith("text/event-stream") and not coded
-
-    @property
-    def piece_kind(self) -> str:
-        """What a `Splitter` is told."""
-        if self.is_events:
-            return "events"
-        return "lines" if self.dialect == "ndjson" else "bytes"
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How a run ended, as its viewers are told. ``code`` is empty after a clean end.
-
-    ``events`` is how many pieces there are; ``is_partial``: more came than was recorded.
-    """
-
-    events: int
-    code: str = ""
-    message: str = ""
-    is_partial: bool = False
-
-
-def pack_head(head: Head) -> bytes:
-    """The message that tells a head."""
-    return b"H" + msgspec.json.encode(head)
-
-
-def pack_end(end: End) -> bytes:
-    """The message that tells the end."""
-    return b"E" + msgspec.json.encode(end)
+def pack_piece(seq: int, piece: bytes) -> bytes:
+    """The message that holds this piece alone, which is no longer than MESSAGE_LIMIT."""
+    return b"D%b%b" % (_SEQ_LENGTH.pack(seq, len(piece)), piece)
 
 
 def pack_pieces(first_seq: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -164,9 +125,9 @@ class Unpacker:
         kind, rest = message[:1], message[1:]
         try:
             if kind == b"H":
-                return msgspec.json.decode(rest, type=Head)
+                return read_head(message)
             if kind == b"E":
-                return msgspec.json.decode(rest, type=End)
+                return read_end(message)
             if kind == b"D":
                 return self._pieces(rest)
             if kind == b"P":

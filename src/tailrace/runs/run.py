@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from tailrace.errors import TailraceError
 from tailrace.runs.journal import Journal
 from tailrace.runs.log import RUN_LIMIT, Log
-from tailrace.runs.pieces import End, Head, Splitter, pack_end, pack_head, pack_pieces
+from tailrace.runs.marks import End, Head, pack_end, pack_head
+from tailrace.runs.pieces import Splitter, pack_piece, pack_pieces
 from tailrace.runs.policy import Attendance, Policy
 from tailrace.runs.record import Record, State, encode_record
 from tailrace.runs.store import event_subject, record_subject
@@ -18,15 +19,6 @@ from tailrace.wire.dialects import Dialect, count_content
 
 TRUNCATED = "run_truncated"
 UNRECORDED = "run_unrecorded"
-
-
-class _Written(NamedTuple):
-    """How far writing has come: pieces, the head's version, whether the end, the record's version."""
-
-    pieces: int
-    head: int
-    end: bool
-    record: int
 
 
 class Runner(Protocol):
@@ -50,9 +42,9 @@ class Run:
     """
 
     __slots__ = (
-        "_acked", "_dialect", "_head_version", "_is_counting", "_journal", "_offered", "_record_version",
-        "_splitter", "attendance", "bytes", "call", "content", "first_content_at", "is_recording", "log",
-        "policy", "record",
+        "_dialect", "_head_version", "_is_counting", "_journal", "_offered", "_record_version", "_splitter",
+        "_subject", "_written_pieces", "_written_rest", "attendance", "bytes", "call", "content",
+        "first_content_at", "is_recording", "log", "policy", "record",
     )  # fmt: skip
 
     def __init__(
@@ -68,11 +60,15 @@ class Run:
         self.content = 0
         self.first_content_at: float | None = record.first_content_at
         self._journal = journal
+        self._subject = event_subject(record.id)
         self._splitter: Splitter | None = None
         self._dialect: Dialect | None = None
         self._is_counting = False
         # What is acknowledged, and what was given to the journal last.
-        self._acked = self._offered = _Written(len(earlier), 0, False, 0)
+        # Pieces; the head's version, whether the end, the record's version.
+        self._written_pieces = len(earlier)
+        self._written_rest = (0, False, 0)
+        self._offered = (len(earlier), 0, False, 0)
         for piece in earlier:
             self.log.add(piece)
         self._head_version = 0
@@ -145,7 +141,10 @@ class Run:
     def _count(self, pieces: list[bytes]) -> None:
         if self._is_counting:
             for piece in pieces:
-                self.content += count_content(self._dialect, piece, is_first=not self.content)
+                if self.content and piece.startswith(b"data:") and b"\nevent:" not in piece:
+                    self.content += 1  # the common case
+                else:
+                    self.content += count_content(self._dialect, piece, is_first=not self.content)
         if self.first_content_at is None and (self.content or not self._is_counting):
             self.first_content_at = time.time()
 
@@ -203,25 +202,29 @@ class Run:
 
     def outgoing(self) -> list[tuple[str, bytes]]:
         """What is not written yet, in order."""
-        log, acked, found = self.log, self._acked, []
-        offered = _Written(len(log.pieces), self._head_version, log.end is not None, self._record_version)
+        log, at = self.log, self._written_pieces
+        pieces = len(log.pieces)
+        offered = self._offered = pieces, self._head_version, log.end is not None, self._record_version
+        if offered[1:] == self._written_rest and pieces == at + 1 and not self.record.unrecorded:
+            return [(self._subject, pack_piece(pieces, log.pieces[at]))]  # the common case
+        head, record = offered[1], offered[3]
+        written_head, written_end, written_record = self._written_rest
+        found = []
         if not self.record.unrecorded:
-            subject = event_subject(self.id)
-            if log.head is not None and offered.head > acked.head:
-                found.append((subject, pack_head(log.head)))
-            if offered.pieces > acked.pieces:
-                new = log.pieces[acked.pieces :]
-                found += [(subject, message) for message in pack_pieces(acked.pieces + 1, new)]
-            if log.end is not None and not acked.end:
-                found.append((subject, pack_end(log.end)))
-        if offered.record > acked.record:
+            if log.head is not None and head > written_head:
+                found.append((self._subject, pack_head(log.head)))
+            if pieces > at:
+                found += [(self._subject, message) for message in pack_pieces(at + 1, log.pieces[at:])]
+            if log.end is not None and not written_end:
+                found.append((self._subject, pack_end(log.end)))
+        if record > written_record:
             found.append((record_subject(self.id), encode_record(self.snapshot())))
-        self._offered = offered
         return found
 
     def written(self) -> None:
         """What was outgoing last is kept."""
-        self._acked = self._offered
+        self._written_pieces = self._offered[0]
+        self._written_rest = self._offered[1:]
 
     def give_up(self, why: str) -> None:
         """Nothing of its events can be kept any more; its record says so, when it can be written."""
@@ -232,10 +235,10 @@ class Run:
     @property
     def is_written(self) -> bool:
         """Whether all that has come of it so far is acknowledged."""
-        acked, log = self._acked, self.log
-        return acked.pieces == len(log.pieces) and acked.end == (log.end is not None)
+        log = self.log
+        return self._written_pieces == len(log.pieces) and self._written_rest[1] == (log.end is not None)
 
     @property
     def is_settled(self) -> bool:
         """Whether it is over, and its record is acknowledged."""
-        return self.record.is_over and self._acked.record == self._record_version
+        return self.record.is_over and self._written_rest[2] == self._record_version

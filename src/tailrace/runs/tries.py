@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from tailrace.errors import NotFound, RunStopped
 from tailrace.runs.journal import Journal
-from tailrace.runs.pieces import End, Unpacker, pack_end
+from tailrace.runs.marks import End, pack_end
+from tailrace.runs.pieces import Unpacker
 from tailrace.runs.record import Record, State, encode_record
 from tailrace.runs.store import Store, event_subject, record_subject
 

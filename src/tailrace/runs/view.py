@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tailrace.errors import InvalidRequest
-from tailrace.runs.pieces import End, Head
+from tailrace.runs.marks import End, Head
 from tailrace.wire.dialects import TELLING, Dialect, failure_frames
 from tailrace.wire.sse import EventTooLarge, ServerEvent, SseDecoder, encode_event
 
