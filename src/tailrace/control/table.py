@@ -11,7 +11,19 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace.control import alert, bundles, functions, info, logs, namespaces, openapi, pages, runs, scale, secrets
+from tailrace.control import (
+    alert,
+    bundles,
+    functions,
+    info,
+    logs,
+    namespaces,
+    openapi,
+    pages,
+    runs,
+    scale,
+    secrets,
+)
 from tailrace.control.openapi import Content, Query
 from tailrace.wire import openfaas
 from tailrace.wire.runs import RunPage, RunRecord

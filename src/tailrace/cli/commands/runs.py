@@ -13,7 +13,7 @@ from tailrace.cli.usage import Command
 
 if TYPE_CHECKING:
     from tailrace.client import Client
-    from tailrace.client.runs import RunRecord
+    from tailrace.wire.runs import RunRecord
 
 app = typer.Typer(no_args_is_help=True, help="List, show, watch and stop runs.", rich_markup_mode=None)
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id: the X-Call-Id of its answer.")]
