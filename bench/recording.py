@@ -46,7 +46,7 @@ async def _prune(_: object) -> None:
 async def main(path: str, log_path: str, nats_url: str, control: str) -> None:
     settings, numbers, loop = load(env={}), Numbers(), asyncio.get_running_loop()
     client = await nats.connect(nats_url)
-    runs = Runs(client, gateway_name(secrets.token_hex(8)), lambda: settings)
+    runs = Runs(client, gateway_name(secrets.token_hex(8)), settings)
     await runs.start(Bounds(settings.runs_max_age_s, settings.runs_max_bytes))
     table, provider, logs = table_of(Address(path=path), OPTIONS), MemoryProvider(), LogStore(100)
     with tempfile.TemporaryDirectory() as folder:

@@ -527,6 +527,56 @@ def test_other_answers_are_recorded_as_they_are(nats_url: str) -> None:
     run(main())
 
 
+def test_a_plain_answer_that_broke_is_cut_for_its_viewers_too(nats_url: str) -> None:
+    """No last chunk for whoever comes later, on either gateway."""
+
+    async def handler(_: MemoryCall) -> MemoryReply:
+        async def broken() -> AsyncIterator[bytes]:
+            yield b"some"
+            raise RuntimeError("no more")
+
+        return MemoryReply(headers={"Content-Type": "text/plain"}, body=broken())
+
+    async def main() -> None:
+        async with _two(nats_url, handler) as (a, b):
+            async with Client(a.port, "/function/fn") as first:
+                await first.read_all()
+            record = await a.wait_record(first.run, _is_over)
+            for gateway in (a, b):
+                async with Client(gateway.port, f"/run/{first.run}/stream") as later:
+                    await later.read_all()
+                assert (b"some", False) == (later.body, later.is_whole)
+            async with Client(b.port, f"/run/{first.run}/stream?format=ndjson") as told:
+                await told.read_all()
+
+            assert ("failed", "replica_died") == (record["state"], record["end_reason"])
+            assert b'"end":"error","code":"replica_failed"' in told.body
+
+    run(main())
+
+
+def test_a_key_asks_for_the_body_it_waits_for(nats_url: str) -> None:
+    """`Expect: 100-continue` is answered before the run is known."""
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker) as a:
+            reader, writer = await asyncio.open_connection("127.0.0.1", a.port)
+            writer.write(
+                b"POST /function/fn HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n"
+                b"Idempotency-Key: expecting\r\nConnection: close\r\n\r\n"
+            )
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            writer.write(b"q")
+            answer = await reader.read()
+            writer.close()
+
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"q" == talker.calls[0].body
+
+    run(main())
+
+
 def test_beyond_four_mebibytes_a_run_is_truncated_and_goes_on(nats_url: str) -> None:
     """Its client has all of it; who watches later is told where the record ends."""
 

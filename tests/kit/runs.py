@@ -148,7 +148,7 @@ async def post(
             error_cb=_ignore,
         )  # fmt: skip
         stack.push_async_callback(client.close)
-        runs = Runs(client, gateway_name(node or secrets.token_hex(8)), lambda: settings)
+        runs = Runs(client, gateway_name(node or secrets.token_hex(8)), settings)
         await runs.start(BOUNDS)
         stack.push_async_callback(runs.aclose)
         provider = MemoryProvider(handler)

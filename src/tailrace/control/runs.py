@@ -12,7 +12,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from tailrace.control.parts import json_reply, parts
-from tailrace.errors import InvalidRequest, NotFound, RunsUnavailable
+from tailrace.control.serve import Cut
+from tailrace.errors import InvalidRequest, NotFound
 from tailrace.names import parse_function_name
 from tailrace.runs.ids import is_run_id, parse_event_id, parse_seq
 from tailrace.runs.keeper import RECORD_S, SOON_S, Runs
@@ -33,7 +34,7 @@ SLOW = 1 / 3
 def _runs(request: Request) -> Runs:
     runs = parts(request).runs
     if runs is None:
-        raise RunsUnavailable("this gateway keeps no runs")
+        raise NotFound("this gateway keeps no runs", hint="Give it a NATS: tailrace serve --nats-url URL")
     return runs
 
 
@@ -92,6 +93,9 @@ def _is_wanted(record: Record, function: str, state: str) -> bool:
 async def get_stream(request: Request) -> Response:
     """A run's answer from the start or after a number, and what comes until its end."""
     runs, run = _runs(request), _id(request)
+    if request.method == "HEAD":  # there is no body to wait for
+        await runs.find(run)
+        return Response()
     form = parse_format(request.query_params.get("format", ""))
     after = _after(request, run)
     is_joined = request.headers.get("x-tailrace-joined") == "1"
@@ -174,7 +178,7 @@ class _Viewing(Response):
                 leaving.cancel()
                 sending.cancel()
                 done = await asyncio.gather(sending, leaving, return_exceptions=True)
-            if isinstance(done[0], _Cut):
+            if isinstance(done[0], Cut):
                 raise done[0]
 
     async def _send_all(self, send: Send) -> None:
@@ -224,15 +228,11 @@ class _Viewing(Response):
         """The last bytes; without any the connection is cut, so that nobody takes it for the end.
 
         Raises:
-            _Cut: uvicorn then closes without the last chunk.
+            Cut: uvicorn then closes without the last chunk.
         """
         if words is None:
-            raise _Cut
+            raise Cut
         await send({"type": "http.response.body", "body": words, "more_body": False})
-
-
-class _Cut(Exception):
-    """This answer must not look complete."""
 
 
 async def _wait_gone(receive: Receive) -> None:

@@ -170,7 +170,8 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "GET", "/runs", runs.get_all, "Runs, the one that changed last first.", {200: RunPage}, errors=(503,),
+        "GET", "/runs", runs.get_all, "Runs, the one that changed last first.", {200: RunPage},
+        errors=(404, 503),
         query=(
             Query("function", "string", "Only this function's."),
             Query("state", "string", "Only in this state."),

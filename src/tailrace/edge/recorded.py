@@ -120,6 +120,7 @@ class RecordedCall(Call):
             self._look(function)
         else:
             self._upload.limit_bytes = KEYED_BODY_BYTES
+            self._answer.ask_on()
 
     def _check_wish(self, wish: RunWish) -> None:
         if wish.key and not is_key(wish.key):

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import msgspec
@@ -70,7 +70,7 @@ class Runs:
         self,
         client: Client,
         name: str,
-        settings: Callable[[], Settings],
+        settings: Settings,
         numbers: RunNumbers | None = None,
     ) -> None:
         self.name = name
@@ -79,11 +79,12 @@ class Runs:
         self.journal = Journal(client, stream_of)
         self.tries = Tries(self.store, self.journal)
         self._client = client
-        self._settings = settings
+        # Those in force; a reload replaces them.
+        self.settings = settings
         self._peers = Peers(name, time.monotonic())
         self._janitor = Janitor(
             self.store,
-            lambda: (settings().run_keep_s, settings().run_async_keep_s),
+            lambda: (self.settings.run_keep_s, self.settings.run_async_keep_s),
             lambda gateway: self._peers.is_alive(gateway, time.monotonic()),
         )
         self._live: dict[str, Run] = {}
@@ -353,7 +354,7 @@ class Runs:
             await asyncio.sleep(BEAT_S)
 
     def _forget_over(self, now: float) -> None:
-        keep_s = self._settings().run_keep_s
+        keep_s = self.settings.run_keep_s
         for run, since in list(self._over.items()):
             live = self._live[run]
             is_old = now - since > LINGER_S and live.is_settled and live.is_written
