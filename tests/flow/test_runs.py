@@ -24,7 +24,7 @@ from tailrace.runs.pieces import pack_pieces
 from tailrace.runs.record import Record, encode_record
 from tailrace.runs.store import event_subject, record_subject
 from tests.kit.loops import run
-from tests.kit.runs import END, NATIVE, Client, NatsServer, Post, Talker, post
+from tests.kit.runs import END, NATIVE, Client, NatsCluster, NatsServer, Post, Talker, post
 
 pytestmark = pytest.mark.slow
 EVENT_STREAM = {"Accept": "text/event-stream"}
@@ -34,6 +34,14 @@ EVENT_STREAM = {"Accept": "text/event-stream"}
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One NATS for the tests that do not break it."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module", params=["one server", "three servers"])
+def each_nats(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One NATS, and a cluster that keeps three copies."""
+    kind = NatsServer if request.param == "one server" else NatsCluster
+    with kind(tmp_path_factory.mktemp("nats")) as server:
         yield server.url
 
 
@@ -50,13 +58,13 @@ def _is_over(record: dict[str, Any]) -> bool:
 # Resume.
 
 
-def test_fifty_cuts_leave_no_gap_and_no_duplicate(nats_url: str) -> None:
+def test_fifty_cuts_leave_no_gap_and_no_duplicate(each_nats: str) -> None:
     """2,000 events, cut at 50 random points, gone on with on either gateway in turn; one start."""
 
     async def main() -> None:
         rng = random.Random(5)
         talker = Talker(2000, gap_s=0.001)
-        async with post(nats_url, talker) as a, post(nats_url, talker) as b:
+        async with post(each_nats, talker) as a, post(each_nats, talker) as b:
             client = Client(a.port, "/function/fn", method="POST", body=b"q")
             got, name, places = b"", "", itertools.cycle((b, a))
             for cut in range(51):
@@ -153,14 +161,14 @@ def test_an_id_of_somebody_else_reaches_the_function(nats_url: str) -> None:
 # Keys.
 
 
-def test_one_key_is_one_start(nats_url: str) -> None:
+def test_one_key_is_one_start(each_nats: str) -> None:
     """Three at once on two gateways, and one after it is over: one start, everybody has all of it."""
 
     async def main() -> None:
         talker = Talker(20, gap_s=0.01)
         async with (
-            post(nats_url, talker) as a,
-            post(nats_url, talker) as b,
+            post(each_nats, talker) as a,
+            post(each_nats, talker) as b,
             a.http() as http,
             b.http() as other,
         ):
@@ -217,12 +225,12 @@ def test_a_joined_failure_has_the_status_of_the_first(nats_url: str) -> None:
 # Viewers.
 
 
-def test_viewers_that_join_at_any_time_have_all_of_it(nats_url: str) -> None:
+def test_viewers_that_join_at_any_time_have_all_of_it(each_nats: str) -> None:
     """At 0, 30 and 70 %, on either gateway; one that leaves changes nothing for the others."""
 
     async def main() -> None:
         talker = Talker(60, gap_s=0.01)
-        async with post(nats_url, talker) as a, post(nats_url, talker) as b:
+        async with post(each_nats, talker) as a, post(each_nats, talker) as b:
             async with Client(a.port, "/function/fn", method="POST") as first:
                 await first.read_head()
                 target = f"/run/{first.run}/stream"
@@ -241,13 +249,13 @@ def test_viewers_that_join_at_any_time_have_all_of_it(nats_url: str) -> None:
     run(main())
 
 
-def test_the_last_one_leaving_asks_the_policy_once(nats_url: str) -> None:
+def test_the_last_one_leaving_asks_the_policy_once(each_nats: str) -> None:
     """With `cancel` the run outlives its first client while somebody watches elsewhere, then ends."""
 
     async def main() -> None:
         talker = Talker(1000, gap_s=0.02)
         here = {"com.tailrace.on-disconnect": "cancel"}
-        async with post(nats_url, talker, annotations=here) as a, post(nats_url, talker) as b:
+        async with post(each_nats, talker, annotations=here) as a, post(each_nats, talker) as b:
             async with Client(a.port, "/function/fn", method="POST") as first:
                 await first.read_until(b"data: 1\n")
                 async with Client(b.port, f"/run/{first.run}/stream") as viewer:
@@ -363,14 +371,14 @@ def test_a_viewer_that_does_not_keep_up_is_told_where_to_go_on(nats_url: str) ->
 
 
 @pytest.mark.parametrize("way", [("DELETE", ""), ("POST", "/stop")])
-def test_a_run_is_stopped_from_the_other_gateway(nats_url: str, way: tuple[str, str]) -> None:
+def test_a_run_is_stopped_from_the_other_gateway(each_nats: str, way: tuple[str, str]) -> None:
     """Within 200 ms, for good, with its text kept; a second time answers the same."""
 
     async def main() -> None:
         talker = Talker(10_000, gap_s=0.005)
         policy = {"com.tailrace.on-disconnect": "continue"}
         async with (
-            post(nats_url, talker, annotations=policy) as a, post(nats_url, talker) as b, b.http() as http
+            post(each_nats, talker, annotations=policy) as a, post(each_nats, talker) as b, b.http() as http
         ):  # fmt: skip
             async with Client(a.port, "/function/fn", method="POST") as first:
                 await first.read_until(b"data: 40\n")
@@ -399,13 +407,13 @@ def test_a_run_is_stopped_from_the_other_gateway(nats_url: str, way: tuple[str, 
     run(main())
 
 
-def test_who_comes_back_within_the_grace_saves_the_run(nats_url: str) -> None:
+def test_who_comes_back_within_the_grace_saves_the_run(each_nats: str) -> None:
     """`grace:1s`: back after 0.7 s it goes on; without anybody it ends after 1 s."""
 
     async def main() -> None:
         talker = Talker(1000, gap_s=0.01)
         policy = {"com.tailrace.on-disconnect": "grace:1s"}
-        async with post(nats_url, talker, annotations=policy) as a:
+        async with post(each_nats, talker, annotations=policy) as a:
             async with Client(a.port, "/function/fn", method="POST") as first:
                 await first.read_until(b"data: 1\n")
             await asyncio.sleep(0.7)
@@ -704,6 +712,32 @@ def test_a_moment_without_nats_loses_nothing(tmp_path: Path) -> None:
                         server.kill()
                         await first.read_until(b"data: 150\n")
                         server.start()
+                        await first.read_all()
+                        await viewer.read_all()
+                record = await a.wait_record(first.run, _is_over)
+                async with Client(b.port, f"/run/{first.run}/stream") as later:
+                    await later.read_all()
+
+                assert [talker.whole(first.run)] * 3 == [first.body, viewer.body, later.body]
+                assert "" == record["unrecorded"]
+
+    run(main())
+
+
+def test_one_server_of_three_may_die(tmp_path: Path) -> None:
+    """The one that a gateway talks to: the stream does not stop, and all of it is recorded and watched."""
+
+    async def main() -> None:
+        talker = Talker(400, gap_s=0.01)
+        with NatsCluster(tmp_path) as cluster:
+            async with post(cluster.url, talker) as a, post(cluster.url, talker) as b:
+                async with Client(a.port, "/function/fn") as first:
+                    await first.read_until(b"data: 50\n")
+                    async with Client(b.port, f"/run/{first.run}/stream") as viewer:
+                        await viewer.read_until(b"data: 50\n")
+                        url = a.client.connected_url
+                        assert url is not None
+                        next(node for node in cluster.nodes if node.port == url.port).kill()
                         await first.read_all()
                         await viewer.read_all()
                 record = await a.wait_record(first.run, _is_over)

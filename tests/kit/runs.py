@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tailrace.control.parts import Parts
 from tailrace.control.serve import serving
 from tailrace.edge.listener import listen, listen_private
 from tailrace.edge.plane import Edge
+from tailrace.errors import RunsUnavailable
 from tailrace.functions.logs import LogStore
 from tailrace.functions.loop import Reconciler
 from tailrace.functions.table import Table
@@ -51,6 +52,7 @@ class NatsServer:
     folder: Path
     process: subprocess.Popen[bytes] | None = None
     port: int = -1
+    flags: tuple[str, ...] = ()
 
     def start(self) -> None:
         """Start it, on the port it had before."""
@@ -58,7 +60,7 @@ class NatsServer:
         ports.mkdir(exist_ok=True)
         self.process = subprocess.Popen(
             [BIN, "-js", "-sd", self.folder / "store", "-a", "127.0.0.1", "-p", str(self.port),
-             "--ports_file_dir", ports],
+             "--ports_file_dir", ports, *self.flags],
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + 20
@@ -86,6 +88,42 @@ class NatsServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+class NatsCluster:
+    """Three nats-servers with JetStream that make one cluster on loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        ports = [free_port() for _ in range(3)]
+        routes = ",".join(f"nats://127.0.0.1:{port}" for port in ports)
+        self.nodes = []
+        for number, port in enumerate(ports):
+            below = folder / f"n{number}"
+            below.mkdir()
+            flags = ("-server_name", f"n{number}", "-cluster_name", "tr", "-cluster", f"nats://127.0.0.1:{port}",
+                     "-routes", routes)  # fmt: skip
+            self.nodes.append(NatsServer(below, flags=flags))
+
+    def __enter__(self) -> NatsCluster:
+        for node in self.nodes:
+            node.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    @property
+    def url(self) -> str:
+        """All of them, with commas."""
+        return ",".join(node.url for node in self.nodes)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listened on a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 @dataclass
@@ -144,12 +182,12 @@ async def post(
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tr-")))
         client = await nats.connect(
-            nats_url, allow_reconnect=True, max_reconnect_attempts=-1, reconnect_time_wait=0.05,
+            nats_url.split(","), allow_reconnect=True, max_reconnect_attempts=-1, reconnect_time_wait=0.05,
             error_cb=_ignore,
         )  # fmt: skip
         stack.push_async_callback(client.close)
         runs = Runs(client, gateway_name(node or secrets.token_hex(8)), settings)
-        await runs.start(BOUNDS)
+        await _start(runs, copies=3 if "," in nats_url else 1)
         stack.push_async_callback(runs.aclose)
         provider = MemoryProvider(handler)
         stack.push_async_callback(provider.aclose)
@@ -173,6 +211,18 @@ async def post(
         private = str(folder / "private.sock")
         await listen_private(edge, private)
         yield Post(edge, runs, client, provider, sock.getsockname()[1], private)
+
+
+async def _start(runs: Runs, *, copies: int) -> None:
+    """A cluster that has just begun has no leader yet."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await runs.start(replace(BOUNDS, copies=copies))
+            except RunsUnavailable:
+                await asyncio.sleep(0.1)
+            else:
+                return
 
 
 async def _ignore(_: Exception) -> None:

@@ -73,12 +73,14 @@ async def get_all(request: Request) -> Response:
         raise InvalidRequest(f"limit is a whole number from 1 to {LIST_LIMIT}, cursor as an answer gave it")
     found: list[dict[str, object]] = []
     cursor, is_more = before or None, True
+    runs = _runs(request)
     while is_more and len(found) < limit:
-        page, is_more = await _runs(request).store.list_records(cursor, limit)
+        page, is_more = await runs.store.list_records(cursor, limit)
         for place, record in page:
             cursor = place
-            if _is_wanted(record, str(name) if name else "", state):
-                found.append(record.shown())
+            now = runs.newer(record)
+            if _is_wanted(now, str(name) if name else "", state):
+                found.append(now.shown())
             if len(found) == limit:
                 break
         if not page:

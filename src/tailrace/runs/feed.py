@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 
 import nats.errors
 
@@ -25,6 +27,9 @@ LISTEN_S = 1.0
 # After the end of a run its last events may still be on their way to the server that is asked.
 SETTLE_TRIES = 3
 GAP = "run_incomplete"
+# How long JetStream may be silent before viewers are told, and how often it is tried meanwhile.
+PATIENCE_S = 30.0
+AGAIN_S = 0.25
 
 
 class Feed:
@@ -50,13 +55,30 @@ class Feed:
 
     async def _fill(self) -> None:
         try:
-            await self._listen()
+            await self._listen_patiently()
         except RunsUnavailable as failed:
             self._end(End(len(self.log.pieces), failed.code, failed.message, is_partial=True))
         except Exception:
             logger.exception("reading run %s failed", self._run)
             why = "the gateway failed to read the run; its log says why"
             self._end(End(len(self.log.pieces), "platform_failed", why, is_partial=True))
+
+    async def _listen_patiently(self) -> None:
+        """Go on where JetStream has answered last, until it has not for too long."""
+        until = math.inf
+        while True:
+            before = len(self.log.pieces)
+            try:
+                await self._listen()
+            except RunsUnavailable:
+                now = time.monotonic()
+                if until == math.inf or len(self.log.pieces) > before:
+                    until = now + PATIENCE_S
+                if now >= until:
+                    raise
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return
 
     async def _listen(self) -> None:
         client = self._store.client

@@ -213,6 +213,11 @@ class Runs:
                 raise NotFound(f"there is no run '{run[:40]}', or it was forgotten long after its end")
             await asyncio.sleep(_LOOK_S)
 
+    def newer(self, record: Record) -> Record:
+        """The record as it is now, where the run goes on here."""
+        live = self._live.get(record.id)
+        return live.snapshot() if live is not None else record
+
     @contextlib.asynccontextmanager
     async def view(self, run: str, *, wait_s: float = SOON_S) -> AsyncIterator[tuple[Record, Log]]:
         """Watch a run while the context is open: its record, and the log that grows.

@@ -8,15 +8,18 @@ Source: NATS ADR-8 (last per subject), ADR-31 (direct get in batches; nats-serve
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
 from tailrace.errors import RunsUnavailable
@@ -28,14 +31,20 @@ RECORDS = "TAILRACE_RECORDS"
 _EVENT_SUBJECT = "tailrace.runs."
 _RECORD_SUBJECT = "tailrace.records.run."
 _CLAIM_SUBJECT = "tailrace.records.key."
-# How long one answer of JetStream is waited for.
-ASK_S = 5.0
+# How long one answer of JetStream is waited for, and how often what only reads is asked again: a server that
+# dies takes the question with it.
+ASK_S = 2.0
+READ_TRIES = 3
 # Messages asked for at once, and their bytes.
 _BATCH = 256
 _BATCH_BYTES = 2 * 1024 * 1024
 # Places of the records' stream that one listing looks at, at most.
 _LOOKED_AT = 20_000
-_WRONG_SEQUENCE = 10071
+# A message is there already; or, in a cluster, is about to be.
+_WRONG_SEQUENCE = (10071, 10164)
+_CLAIM_AGAIN_S = 0.02
+_FAILURES = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,19 +185,29 @@ class Store:
         Raises:
             RunsUnavailable: JetStream does not answer; whether the key is taken is not known then.
         """
-        headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
-        async with _asking("keep an idempotency key"):
-            try:
-                await self._js.publish(
-                    _CLAIM_SUBJECT + name, encode_claim(claim), stream=RECORDS, headers=headers
-                )
-            except nats.js.errors.APIError as refused:
-                if refused.err_code != _WRONG_SEQUENCE:
-                    raise
-            else:
-                return claim
-            kept = await self._js.get_last_msg(RECORDS, _CLAIM_SUBJECT + name)
-        return decode_claim(kept.data or b"") or claim
+        async with _asking("keep an idempotency key"), asyncio.timeout(ASK_S):
+            while True:
+                held = await self._try_claim(name, claim)
+                if held is not None:
+                    return held
+                await asyncio.sleep(_CLAIM_AGAIN_S)
+
+    async def _try_claim(self, name: str, claim: Claim) -> Claim | None:
+        """Who holds the key; None while that is being decided."""
+        subject, headers = _CLAIM_SUBJECT + name, {"Nats-Expected-Last-Subject-Sequence": "0"}
+        try:
+            await self._js.publish(subject, encode_claim(claim), stream=RECORDS, headers=headers)
+        except nats.js.errors.APIError as refused:
+            if refused.err_code not in _WRONG_SEQUENCE:
+                raise
+        else:
+            return claim
+        try:
+            kept = await self._js.get_last_msg(RECORDS, subject)
+        except nats.js.errors.NotFoundError:
+            return None
+        # What is no claim was written by somebody else; nobody may start anything on it.
+        return decode_claim(kept.data or b"") or Claim("", "")
 
     async def release_claim(self, name: str) -> None:
         """Let a key be used anew."""
@@ -222,36 +241,61 @@ class Store:
     # Reading.
 
     async def _last(self, subject: str) -> bytes | None:
-        async with _asking("find a run"):
+        async def ask() -> bytes | None:
             try:
                 return (await self._js.get_last_msg(RECORDS, subject)).data or b""
             except nats.js.errors.NotFoundError:
                 return None
 
+        return await _reading("find a run", ask)
+
     async def _batch(self, stream: str, subject: str, place: int) -> tuple[list[Kept], bool]:
         """Up to a batch of a subject's messages from a place on; whether that is all there is now."""
-        client, inbox = self.client, self.client.new_inbox()
         wish = {"seq": place, "next_by_subj": subject, "batch": _BATCH, "max_bytes": _BATCH_BYTES}
-        found: list[Kept] = []
-        async with _asking("read"):
-            answers = await client.subscribe(inbox)
+        question = f"$JS.API.DIRECT.GET.{stream}", json.dumps(wish).encode()
+
+        async def ask() -> tuple[list[Kept], bool]:
+            inbox = self.client.new_inbox()
+            answers = await self.client.subscribe(inbox)
             try:
-                await client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(wish).encode(), reply=inbox)
-                while True:
-                    message = await answers.next_msg(timeout=ASK_S)
-                    headers = message.headers or {}
-                    status = headers.get("Status")
-                    if status == "404" or (status == "204" and not found):
-                        return found, True
-                    if status == "204":
-                        return found, headers.get("Nats-Num-Pending", "0") == "0"
-                    if status is not None:
-                        raise nats.errors.Error(f"{status} {headers.get('Description', '')}")
-                    kept_place = int(headers["Nats-Sequence"])
-                    found.append(Kept(kept_place, headers["Nats-Subject"], message.data))
+                await self.client.publish(*question, reply=inbox)
+                return await _read_batch(answers)
             finally:
                 with contextlib.suppress(nats.errors.Error):
                     await answers.unsubscribe()
+
+        return await _reading("read", ask)
+
+
+async def _read_batch(answers: Subscription) -> tuple[list[Kept], bool]:
+    found: list[Kept] = []
+    while True:
+        message = await answers.next_msg(timeout=ASK_S)
+        headers = message.headers or {}
+        status = headers.get("Status")
+        if status == "404" or (status == "204" and not found):
+            return found, True
+        if status == "204":
+            return found, headers.get("Nats-Num-Pending", "0") == "0"
+        if status is not None:
+            raise nats.errors.Error(f"{status} {headers.get('Description', '')}")
+        found.append(Kept(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data))
+
+
+async def _reading(what: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer to a question that may be asked again.
+
+    Raises:
+        RunsUnavailable: there was none.
+    """
+    async with _asking(what):
+        for tries_left in range(READ_TRIES - 1, -1, -1):
+            try:
+                return await ask()
+            except _FAILURES:
+                if not tries_left:
+                    raise
+        raise AssertionError("a loop without an end")
 
 
 @contextlib.asynccontextmanager
@@ -259,5 +303,5 @@ async def _asking(what: str) -> AsyncIterator[None]:
     """What NATS raises, as an error of ours."""
     try:
         yield
-    except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as failed:
+    except _FAILURES as failed:
         raise RunsUnavailable(f"JetStream did not {what}: {failed or type(failed).__name__}") from failed

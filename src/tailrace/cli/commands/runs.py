@@ -114,10 +114,11 @@ def _describe(record: RunRecord) -> str:
     if usage is not None:
         into = f"{usage.input_tokens} in, " if usage.input_tokens is not None else ""
         tokens = f"{into}{usage.output_tokens} out" + (" (estimated)" if usage.estimated else "")
+    reason = f" ({record.end_reason})" if record.end_reason not in ("", record.state) else ""
     rows = [
         ("Run", record.id),
         ("Function", record.function),
-        ("State", record.state + (f" ({record.end_reason})" if record.end_reason else "")),
+        ("State", record.state + reason),
         ("Error", record.error),
         ("Created", record.created_at),
         ("Started", record.started_at or ""),
