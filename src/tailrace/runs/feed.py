@@ -30,6 +30,7 @@ GAP = "run_incomplete"
 # How long JetStream may be silent before viewers are told, and how often it is tried meanwhile.
 PATIENCE_S = 30.0
 AGAIN_S = 0.25
+CANCEL_AGAIN_S = 0.02
 
 
 class Feed:
@@ -50,8 +51,11 @@ class Feed:
 
     async def aclose(self) -> None:
         """Stop reading."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        while not self._task.done():
+            # Again and again: the client library waits by what loses a cancellation on Python 3.11 when a
+            # message comes at the same moment (cpython#86296).
+            self._task.cancel()
+            await asyncio.wait((self._task,), timeout=CANCEL_AGAIN_S)
 
     async def _fill(self) -> None:
         try:

@@ -268,8 +268,8 @@ class Runs:
             feed.viewers -= 1
             if not feed.viewers:
                 self._feeds.pop(record.id, None)
-                await feed.aclose()
                 await self._tell_watching(record, 0)
+                await feed.aclose()
 
     async def _tell_watching(self, record: Record, viewers: int) -> None:
         if record.gateway and not record.is_over:
