@@ -633,6 +633,56 @@ def test_the_worker_alone_names_a_run(nats_url: str) -> None:
     run(main())
 
 
+def test_a_call_of_the_queue_is_one_run_however_often_it_is_tried(nats_url: str) -> None:
+    """A try that fails leaves it waiting; another gateway goes on with it; given up or over it stays so."""
+    tries = list[str]()
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        tries.append(call.headers["x-call-id"])
+        if len(tries) != 2:
+            raise RuntimeError("not yet")
+        return MemoryReply(headers=NATIVE, body=Talker(2)._talk())
+
+    async def work(gateway: Post, name: str) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(gateway.private)
+        writer.write(
+            b"GET /function/fn HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Call-Id: %b\r\n\r\n"
+            % name.encode()
+        )
+        answer = await reader.read()
+        writer.close()
+        return answer[9:12]
+
+    async def main() -> None:
+        async with _two(nats_url, handler) as (a, b):
+            first, second = "e" * 26, "f" * 26
+            for name in (first, second):
+                await a.runs.tries.enqueue(name, "fn.openfaas-fn")
+            async with Client(a.port, f"/run/{first}/stream") as viewer:
+                failed = await work(a, first)
+                waiting = await a.wait_record(first, lambda found: found["attempts"] == 1)
+                done, again = await work(b, first), await work(b, first)
+                seen = await viewer.read_all()
+            record = await a.wait_record(first, _is_over)
+            await work(a, second)
+            given_up = await a.runs.tries.give_up(second, "error_function", "tried often enough")
+            async with Client(b.port, f"/run/{second}/stream") as late:
+                await late.read_all()
+
+            assert (b"500", b"200", b"409") == (failed, done, again)
+            assert ("queued", "error_function") == (waiting["state"], waiting["end_reason"])
+            assert ("done", 2, "") == (
+                record["state"],
+                record["attempts"],
+                record["end_reason"].replace("done", ""),
+            )
+            assert Talker(2).whole(first) == seen
+            assert ("failed", b"tried often enough\n") == (given_up.state, late.body)
+            assert [first, first, second] == tries
+
+    run(main())
+
+
 def test_runs_are_listed_newest_first(nats_url: str) -> None:
     """By function and state, in pages."""
 
