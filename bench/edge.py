@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Mapping
 
 import uvloop
 
@@ -45,10 +46,11 @@ class Handle:
         return Exit(0)
 
 
-def table_of(upstream: Address) -> Table:
+def table_of(upstream: Address, annotations: Mapping[str, str] | None = None) -> Table:
     """A table with one function ``fn`` and its one replica, ready."""
     table = Table()
-    function = Function(FunctionSpec(FunctionName("fn"), "image", "0" * 64), lambda: None)
+    spec = FunctionSpec(FunctionName("fn"), "image", "0" * 64, annotations=annotations or {})
+    function = Function(spec, lambda: None)
     table.add(function)
     replica = Replica(function, "bench-1", function.spec.revision, 0.0)
     replica.handle, replica.state = Handle(upstream), "ready"

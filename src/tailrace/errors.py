@@ -10,8 +10,12 @@ TailraceError
 │   ├── NotFound                404  a function, secret, bundle or route that does not exist
 │   ├── ReadTimeout             408  the request did not come in time
 │   ├── AlreadyExists           409
+│   ├── RunExpired              410  a run whose events are no longer kept
 │   ├── TooLarge                413
 │   ├── UnsupportedContent      415
+│   ├── KeyReused               422  an idempotency key that came with another request before
+│   ├── RunStopped              409  somebody stopped the run
+│   ├── ViewerTooSlow           503  a viewer of a recorded run that does not keep up
 │   └── QueueFull               429  as many calls wait for the function as may
 ├── FunctionError               500  the function's author can mend it: its handler failed
 │   ├── EnvironmentFailed       502  its requirements could not be installed
@@ -27,6 +31,8 @@ TailraceError
     ├── Draining                503  the gateway is being stopped, and the call took too long
     ├── Stopped                 503  the gateway was stopped at once
     ├── AddressTaken            503  the listening address belongs to another process
+    ├── RunsUnavailable         503  what is kept of runs cannot be read or written now
+    ├── ReplicaLost             502  a run's gateway died, and its replica with it
     ├── StateTaken              503  another gateway owns the state directory
     ├── GatewayUnreachable      503  a client could not reach the gateway
     └── ModelUnavailable        503  the local model cannot be installed or run on this machine
@@ -98,6 +104,26 @@ class NotFound(CallerError):
 class AlreadyExists(CallerError):
     code = "already_exists"
     http_status = 409
+
+
+class RunExpired(CallerError):
+    code = "run_expired"
+    http_status = 410
+
+
+class KeyReused(CallerError):
+    code = "key_reused"
+    http_status = 422
+
+
+class RunStopped(CallerError):
+    code = "cancelled"
+    http_status = 409
+
+
+class ViewerTooSlow(CallerError):
+    code = "viewer_too_slow"
+    http_status = 503
 
 
 class TooLarge(CallerError):
@@ -183,6 +209,15 @@ class Stopped(PlatformError):
 
 class AddressTaken(PlatformError):
     code = "address_taken"
+
+
+class RunsUnavailable(PlatformError):
+    code = "runs_unavailable"
+
+
+class ReplicaLost(PlatformError):
+    code = "replica_lost"
+    http_status = 502
 
 
 class StateTaken(PlatformError):

@@ -28,6 +28,8 @@ from tailrace.functions.table import Table
 from tailrace.ports import LOOPBACK_HOSTS, bind_tcp, listening_socket
 from tailrace.provider.contract import Address
 from tailrace.provider.process.provider import ProcessProvider
+from tailrace.runs.numbers import RunNumbers
+from tailrace.runs.opening import open_runs
 from tailrace.settings import Settings
 from tailrace.state import open_state
 
@@ -77,6 +79,8 @@ class Gateway:
         self.call_log.set_form(settings.log_format)
         self.edge.proxies = Proxies(settings.proxies)
         self.edge.settings = settings
+        if self.edge.runs is not None:
+            self.edge.runs.settings = settings
 
     def _ended_by_drain(self) -> int:
         return sum(numbers.ends["drain"] for numbers in self.edge.numbers.functions.values())
@@ -102,6 +106,7 @@ async def open_gateway(
         InvalidRequest: the host is no address of this machine, the socket handed in does not listen, or
             the certificate cannot be used.
         StateTaken: another gateway owns the state directory.
+        RunsUnavailable: no NATS answers at ``nats_url``.
     """
     certificate = open_certificate(settings)
     async with contextlib.AsyncExitStack() as stack:
@@ -114,16 +119,25 @@ async def open_gateway(
         logs = LogStore(settings.log_lines)
         provider = ProcessProvider(state, settings=settings, log=logs.write, persistent=persistent)
         stack.push_async_callback(provider.aclose)
-        table, numbers = Table(), Numbers()
+        table, numbers, run_numbers = Table(), Numbers(), RunNumbers()
         metrics = await stack.enter_async_context(
-            serving_metrics(settings.metrics_port, numbers, table, may_move=may_move_metrics)
+            serving_metrics(settings.metrics_port, numbers, table, run_numbers, may_move=may_move_metrics)
         )
+        runs = await stack.enter_async_context(open_runs(settings, state.path, run_numbers))
         reconciler = Reconciler(table, provider, logs)
         stack.push_async_callback(reconciler.aclose)
 
         parts = Parts(
-            settings, table, reconciler, provider, provider.bundles, logs, provider.prune, time.monotonic
-        )
+            settings,
+            table,
+            reconciler,
+            provider,
+            provider.bundles,
+            logs,
+            provider.prune,
+            time.monotonic,
+            runs,
+        )  # fmt: skip
         control = state.sockets / "control.sock"
         await stack.enter_async_context(serving(build_app(parts, auth), control))
         stack.callback(metrics.stop)
@@ -132,13 +146,9 @@ async def open_gateway(
         call_log = CallLog(settings.log_format, calls, numbers, asyncio.get_running_loop())
         stack.callback(call_log.close)
         edge = Edge(
-            table,
-            settings,
-            Address(path=str(control)),
-            numbers=numbers,
-            log=call_log,
-            proxies=Proxies(settings.proxies),
-        )
+            table, settings, Address(path=str(control)), numbers=numbers, log=call_log,
+            proxies=Proxies(settings.proxies), runs=runs,
+        )  # fmt: skip
         stack.push_async_callback(edge.aclose)
         await reconciler.restore()
         if settings.fd is not None:

@@ -7,6 +7,7 @@ silently means the default.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypedDict, cast
@@ -77,6 +78,22 @@ STATUS = Option(
     "Whether a caller that waits with an early head is told why: `event: status` with the state `queued` "
     "or `starting`. The head then goes out at once.",
 )
+RECORD = Option(
+    "com.tailrace.stream.record",
+    ("true", "false"),
+    "false",
+    "Whether every call is recorded, so that it can be watched, resumed and stopped as a run. "
+    "A caller asks for the same by `X-Tailrace-Record: 1`; calls of the queue always are.",
+)
+ON_DISCONNECT = Option(
+    "com.tailrace.on-disconnect",
+    ("cancel", "continue"),
+    "",
+    "What becomes of a recorded call that nobody watches any more. It is also the most that a caller "
+    "may choose by `X-Tailrace-On-Disconnect`. Without it: `grace:10s`, `continue` for calls of the queue. "
+    "Calls that are not recorded end with their caller.",
+    "`cancel`, `continue` or `grace:DURATION` of at most 24h, such as `grace:30s`",
+)
 CONCURRENCY = Option(
     "com.tailrace.concurrency.max",
     (),
@@ -113,6 +130,8 @@ OPTIONS: tuple[Option, ...] = (
     HEARTBEAT,
     EARLY_HEAD,
     STATUS,
+    RECORD,
+    ON_DISCONNECT,
     CONCURRENCY,
     TIMEOUT_QUEUE,
     TIMEOUT_START,
@@ -136,6 +155,8 @@ class FunctionOptions:
         dialect: None: detect it.
         heartbeat_s: Seconds; 0 for none.
         has_early_head: None: when the client's ``Accept`` names an event stream.
+        is_recorded: Whether every call is.
+        grace_s: How long a recorded call goes on without anybody: 0 not at all, infinite: to its end.
         concurrency: Calls per replica; 0: no limit.
         queue_s, start_s, idle_s, total_s: The four clocks, seconds; 0: no limit.
         read_s: How long the request may take to come, seconds; 0: no limit.
@@ -149,6 +170,8 @@ class FunctionOptions:
     heartbeat_s: float | None = None
     has_early_head: bool | None = None
     has_status: bool = False
+    is_recorded: bool = False
+    grace_s: float | None = None
     concurrency: int = 0
     queue_s: float | None = None
     start_s: float | None = None
@@ -191,6 +214,8 @@ def read_options(
         heartbeat_s=_heartbeat(annotations),
         has_early_head=early == "on" if early else None,
         has_status=_choice(STATUS, annotations) == "on",
+        is_recorded=_choice(RECORD, annotations) == "true",
+        grace_s=_grace(annotations),
         concurrency=_concurrency(annotations, env),
         queue_s=_clock(TIMEOUT_QUEUE, annotations),
         start_s=start_s,
@@ -263,6 +288,28 @@ def _heartbeat(annotations: Mapping[str, str]) -> float | None:
             f"annotation '{HEARTBEAT.key}: {text[:40]}' is not a duration from 50ms to 1h, or off"
         )
     return seconds
+
+
+def parse_grace(text: str) -> float | None:
+    """Seconds that ``cancel`` (0), ``continue`` (infinite) or ``grace:DURATION`` mean; None: it is none."""
+    if text in ("cancel", "continue"):
+        return 0.0 if text == "cancel" else math.inf
+    kind, _, rest = text.partition(":")
+    seconds = parse_duration(rest) if kind == "grace" else None
+    return seconds if seconds is not None and 0 < seconds <= _A_DAY_S else None
+
+
+def _grace(annotations: Mapping[str, str]) -> float | None:
+    text = annotations.get(ON_DISCONNECT.key)
+    if text is None:
+        return None
+    grace_s = parse_grace(text)
+    if grace_s is None:
+        raise InvalidDeployment(
+            f"annotation '{ON_DISCONNECT.key}: {text[:40]}' is none of cancel, continue, grace:DURATION",
+            hint="Write it as grace:30s; at most 24h.",
+        )
+    return grace_s
 
 
 def _concurrency(annotations: Mapping[str, str], env: Mapping[str, str]) -> int:

@@ -6,10 +6,8 @@ which. Garbage is refused with the key, the value and its source; it never falls
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -18,14 +16,11 @@ from typing import Any, Literal
 
 import platformdirs
 
+from tailrace.addresses import Network, read_domain, read_host, read_nats_urls, read_networks
 from tailrace.errors import InvalidRequest
 from tailrace.names import nearest
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LogFormat = Literal["text", "json", "off"]
-_DOMAIN = re.compile(
-    r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
-)
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -77,35 +72,12 @@ def _metrics_port(text: str) -> int | None:
         raise ValueError(f"{expected}, or off") from None
 
 
-def _networks(text: str) -> tuple[Network, ...]:
-    try:
-        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise ValueError("addresses or networks with commas between them, such as 10.0.0.0/8") from None
-
-
 def _file(text: str) -> Path | None:
     return _path(text) if text else None
 
 
-def _domain(text: str) -> str:
-    """``NAME``, or ``NAME:PORT`` for another port than 443."""
-    name, colon, port = text.partition(":")
-    is_name = len(name) <= 253 and _DOMAIN.fullmatch(name) and not name.rpartition(".")[2].isdigit()
-    is_port = re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= 65535 if colon else True
-    if text and not (is_name and is_port):
-        raise ValueError("a host name, such as api.example.com")
-    return text.lower()
-
-
 def _path(text: str) -> Path:
     return Path(text).expanduser().absolute()
-
-
-def _host(text: str) -> str:
-    if not text or any(c.isspace() or c == "/" for c in text):
-        raise ValueError("an IP address or a host name")
-    return text.strip("[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +108,10 @@ class Row:
 MIB = 1024 * 1024
 
 ROWS: tuple[Row, ...] = (
-    Row("host", _host, "127.0.0.1", "", "Address the gateway listens on; other than loopback needs auth."),
+    Row(
+        "host", read_host, "127.0.0.1", "",
+        "Address the gateway listens on; other than loopback needs auth.",
+    ),
     Row("port", _whole(0, 65535), "8080", "", "Port the gateway listens on; 0 takes a free one."),
     Row("auth", _flag, "false", "", "Ask for the admin's password everywhere but on functions."),
     Row(
@@ -230,6 +205,28 @@ ROWS: tuple[Row, ...] = (
         "How long running calls may finish after SIGTERM before they are ended.", is_live=True,
     ),
     Row(
+        "run_keep_s", _seconds(1, 604800), "600", "seconds",
+        "How long the events of a recorded run are kept after its end.", is_live=True,
+    ),
+    Row(
+        "run_async_keep_s", _seconds(1, 604800), "86400", "seconds",
+        "How long those of a run of the queue are kept after its end.", is_live=True,
+    ),
+    Row(
+        "nats_url", read_nats_urls, "", "",
+        "Where NATS with JetStream (2.11 or newer) answers, commas between servers. Empty: no runs are kept.",
+    ),
+    Row("nats_creds", _file, "", "", "Credentials file for that NATS."),
+    Row("runs_copies", _whole(1, 5), "1", "copies", "How many servers of a NATS cluster keep each event."),
+    Row(
+        "runs_max_age_s", _seconds(60, 2592000), "172800", "seconds",
+        "Backstop: events and records of runs that are older are deleted, whatever was meant to be kept.",
+    ),
+    Row(
+        "runs_max_bytes", _whole(16 * MIB, 1 << 44), str(1024 * MIB), "bytes",
+        "Backstop: the oldest events of runs are deleted beyond this.",
+    ),
+    Row(
         "log_format", _one_of("text", "json", "off"), "text", "",
         "The line per call: text, json or off.", is_live=True,
     ),
@@ -238,13 +235,13 @@ ROWS: tuple[Row, ...] = (
         "Port of the metrics on 127.0.0.1; 0: a free one; off: none.",
     ),
     Row(
-        "trusted_proxies", _networks, "", "",
+        "trusted_proxies", read_networks, "", "",
         "Addresses or networks, with commas, whose X-Forwarded-For tells who the client is.", is_live=True,
     ),
     Row("tls_cert", _file, "", "", "Certificate chain (PEM) to answer HTTPS with; needs tls_key."),
     Row("tls_key", _file, "", "", "Private key (PEM) of tls_cert."),
     Row(
-        "domain", _domain, "", "",
+        "domain", read_domain, "", "",
         "Name to answer HTTPS for with certificates made automatically (tailrace[tls]); needs auth.",
     ),
     Row(
@@ -288,6 +285,13 @@ class Settings:
     connection_requests: int
     buffer_limit: int
     drain_s: float
+    run_keep_s: float
+    run_async_keep_s: float
+    nats_url: tuple[str, ...]
+    nats_creds: Path | None
+    runs_copies: int
+    runs_max_age_s: float
+    runs_max_bytes: int
     log_format: LogFormat
     metrics_port: int | None
     trusted_proxies: tuple[Network, ...]
@@ -303,7 +307,11 @@ class Settings:
     @property
     def proxies(self) -> tuple[Network, ...]:
         """Who may say for whom it calls: the trusted proxies, and with a domain Caddy, from loopback."""
-        return (*self.trusted_proxies, *_networks("127.0.0.0/8,::1")) if self.domain else self.trusted_proxies
+        return (
+            (*self.trusted_proxies, *read_networks("127.0.0.0/8,::1"))
+            if self.domain
+            else self.trusted_proxies
+        )
 
 
 def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | None = None) -> Settings:

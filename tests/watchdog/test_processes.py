@@ -246,8 +246,8 @@ def test_static_files_are_served_and_nothing_else(town: Town) -> None:
 def test_variables_that_mean_nothing_are_refused(town: Town) -> None:
     """Garbage is not taken for a default."""
     status = deploy_process(
-        town, "odd", {"x": ""}, Process("cat", mode="streaming"), envVars={"exec_timeout": "1m", "max_inflight": "2",
-        "write_timeout": "1m", "log_buffer_size": "many"},
+        town, "odd", {"x": ""}, Process("cat", mode="streaming"),
+        envVars={"exec_timeout": "1m", "max_inflight": "2", "write_timeout": "1m", "log_buffer_size": "many"},
     )  # fmt: skip
 
     error = status["tailrace"]["lastError"]  # type: ignore[index]  # an object

@@ -21,6 +21,7 @@ from tailrace.cli.commands import (
     new,
     reload,
     remove,
+    runs,
     secret,
     serve,
     up,
@@ -59,6 +60,7 @@ _VERBS = (
 for _name, _module, _words in _VERBS:
     app.command(_name, short_help=_words, cls=Command)(_module.command)
 app.add_typer(llm.app, name="llm", short_help="Run a small local model, or a mock.")
+app.add_typer(runs.app, name="runs", short_help="List, watch and stop recorded runs.")
 app.add_typer(secret.app, name="secret", short_help="Create, list and remove secrets.")
 
 

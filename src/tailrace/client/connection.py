@@ -18,6 +18,7 @@ from tailrace.errors import (
     NotAuthenticated,
     NotFound,
     PlatformError,
+    RunExpired,
     TailraceError,
     TooLarge,
     UnsupportedContent,
@@ -41,6 +42,7 @@ _BY_STATUS: dict[int, type[TailraceError]] = {
     403: NotAllowed,
     404: NotFound,
     409: AlreadyExists,
+    410: RunExpired,
     413: TooLarge,
     415: UnsupportedContent,
 }

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from tailrace.control.guard import Auth, Guard
 from tailrace.control.openapi import describe
 from tailrace.control.parts import Parts
+from tailrace.control.serve import Cut
 from tailrace.control.table import ROWS, Answerer
 from tailrace.errors import TailraceError
 
@@ -65,5 +66,6 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_any_error(request: Request, error: Exception) -> Response:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if not isinstance(error, Cut):
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return PlainTextResponse("the gateway failed to answer; its log says why\n", 500)

@@ -30,7 +30,9 @@ _WORDS = {
     404: "There is no such thing.",
     409: "It is there already.",
     429: "Too many of these run already.",
+    410: "It is no longer kept.",
     500: "It could not be done.",
+    503: "What is needed for it does not answer.",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from tailrace.functions.loop import Reconciler
 from tailrace.functions.table import Function, Table
 from tailrace.names import DEFAULT_NAMESPACE, FunctionName, is_function_label, parse_function_name
 from tailrace.provider.contract import Provider
+from tailrace.runs.keeper import Runs
 from tailrace.settings import Settings
 
 T = TypeVar("T")
@@ -41,6 +42,8 @@ class Parts:
     # Removes bundles that nothing needs; given those that are wished for.
     prune: Callable[[Collection[str]], Awaitable[object]]
     clock: Callable[[], float]
+    # None: this gateway keeps none.
+    runs: Runs | None = None
     builds: Builds = field(default_factory=Builds)
 
 
@@ -93,9 +96,9 @@ def function_of(request: Request, in_body: str = "") -> Function:
     return function
 
 
-def json_reply(value: object, status: int = 200) -> Response:
+def json_reply(value: object, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
     """A value as JSON."""
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
 
 
 def namespace_of(request: Request, in_body: str = "") -> str:

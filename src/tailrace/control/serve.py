@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,18 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+logger = logging.getLogger("uvicorn.error")
+
 # What requests that are being answered may still take when the gateway stops.
 IDLE_S = 0.3
+
+
+class Cut(Exception):
+    """Raised while an answer is being written: its connection is closed before its end."""
+
+
+def _is_no_cut(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], Cut))
 
 
 class _Running:
@@ -94,6 +105,7 @@ async def serving_on(
         running, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1,
         server_header=False, timeout_keep_alive=keep_alive_s,
     )  # fmt: skip
+    logger.addFilter(_is_no_cut)  # the same one again changes nothing
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:

@@ -21,11 +21,13 @@ from tailrace.control import (
     namespaces,
     openapi,
     pages,
+    runs,
     scale,
     secrets,
 )
 from tailrace.control.openapi import Content, Query
 from tailrace.wire import openfaas
+from tailrace.wire.runs import RunPage, RunRecord
 
 Answerer = Callable[[Request], Awaitable[Response]]
 
@@ -56,6 +58,7 @@ _NAMESPACE = Query("namespace", "string", "The namespace; without it the default
 _FUNCTIONS = "/system/functions"
 _FUNCTION = "/system/function/{name}"
 _SECRETS = "/system/secrets"  # a path
+_RUN = "/run/{id}"
 _ONE_NAMESPACE = "/system/namespace/{namespace}"
 
 ROWS: tuple[Row, ...] = (
@@ -158,6 +161,33 @@ ROWS: tuple[Row, ...] = (
     Row(
         "GET", "/publickey", build.get_public_key, "A key to seal build secrets with.",
         {200: openfaas.PublicKey}, errors=(404,), is_public=True,
+    ),
+    Row(
+        "GET", _RUN, runs.get, "What is known of a run.", {200: RunRecord}, errors=(404, 503), is_public=True,
+    ),
+    Row("DELETE", _RUN, runs.stop, "Stop a run.", {200: RunRecord}, errors=(404, 503), is_public=True),
+    Row(
+        "POST", f"{_RUN}/stop", runs.stop, "Stop a run, for sendBeacon.", {200: RunRecord},
+        errors=(404, 503), is_public=True,
+    ),
+    Row(
+        "GET", f"{_RUN}/stream", runs.get_stream, "A run's answer, as it comes.", {200: "*/*", 204: None},
+        errors=(404, 410, 503), is_public=True,
+        query=(
+            Query("after", "string", "Begin after this number, or the id of this event."),
+            Query("format", "string", "sse, ndjson or raw; without it as the first client has it."),
+            Query("wait", "number", "How long to wait for a run that is about to begin."),
+        ),
+    ),
+    Row(
+        "GET", "/runs", runs.get_all, "Runs, the one that changed last first.", {200: RunPage},
+        errors=(404, 503),
+        query=(
+            Query("function", "string", "Only this function's."),
+            Query("state", "string", "Only in this state."),
+            Query("limit", "integer", "How many at most: 1 to 500."),
+            Query("cursor", "string", "Where the page before has ended."),
+        ),
     ),
     Row("GET", "/healthz", info.get_health, "Whether the gateway answers.", {200: None}, is_public=True),
     Row("GET", "/openapi.json", openapi.get, "This document.", {200: "application/json"}),

@@ -10,9 +10,11 @@ import math
 
 from tailrace.edge.heads import Reply, Request, early_head
 from tailrace.edge.plane import Client, Edge, Entry
+from tailrace.edge.recording import RecordedStream
 from tailrace.edge.replies import error_reply
 from tailrace.edge.stream import Stream
 from tailrace.errors import TailraceError
+from tailrace.runs.run import Run
 
 # What a call is logged and counted with whose client left before a status was sent. Source: nginx.
 CLIENT_LEFT = 499
@@ -23,6 +25,7 @@ class Answer:
 
     Attributes:
         call_id: Empty for the control plane's answers, which are no calls.
+        run: What its stream is recorded as; None: it is not.
         stream: The body, once it is known that it does not come whole.
         status: What the client was sent; `CLIENT_LEFT` before.
         is_early: Whether a head went out before the function had answered.
@@ -31,7 +34,7 @@ class Answer:
 
     __slots__ = (
         "_client", "_edge", "_entry", "_is_asked_on", "_replied_at", "_request", "_sent_bytes",
-        "_tunnel_at", "call_id", "is_early", "start_ns", "status", "stream", "wants_early",
+        "_tunnel_at", "call_id", "is_early", "run", "start_ns", "status", "stream", "wants_early",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, client: Client, request: Request) -> None:
@@ -46,6 +49,7 @@ class Answer:
         self.start_ns = 0
         self.status = CLIENT_LEFT
         self.stream: Stream | None = None
+        self.run: Run | None = None
         self.is_early = self.wants_early = False
 
     def belongs_to(self, entry: Entry) -> None:
@@ -64,6 +68,12 @@ class Answer:
     def sent_bytes(self) -> int:
         """Bytes of the body given to the client, without framing."""
         return self._sent_bytes if self.stream is None else self.stream.sent_bytes
+
+    def move(self, client: Client) -> None:
+        """Somebody else is told from now on."""
+        self._client = client
+        if self.stream is not None:
+            self.stream.move(client.transport)
 
     def begin_tunnel(self) -> None:
         """The client is told 101; what follows goes past here."""
@@ -111,6 +121,8 @@ class Answer:
             stream = self._open_stream(first, is_chunked=is_chunked)
             self.status = head.status
         stream.read_dialect(head, self._entry.options.dialect if self._entry else None)
+        if isinstance(stream, RecordedStream):
+            stream.begin(reply)
         return stream
 
     def _head(self, reply: Reply, *, has_body: bool, is_chunked: bool) -> bytes:
@@ -124,10 +136,16 @@ class Answer:
         numbers = self._entry.numbers if self._entry else None
         if numbers is not None:
             numbers.open_streams += 1
-        edge, transport = self._edge, self._client.transport
-        stream = self.stream = Stream(
-            edge.outbox, transport, first, is_chunked=is_chunked, clock=edge.clock, numbers=numbers
-        )
+        edge, transport, run = self._edge, self._client.transport, self.run
+        if run is None:
+            stream = Stream(
+                edge.outbox, transport, first, is_chunked=is_chunked, clock=edge.clock, numbers=numbers
+            )
+        else:
+            stream = RecordedStream(
+                run, edge.outbox, transport, first, is_chunked=is_chunked, clock=edge.clock, numbers=numbers
+            )
+        self.stream = stream
         return stream
 
     # For a caller that waits.

@@ -102,6 +102,10 @@ class Call:
         if request.refusal is not None or edge.is_overloaded:
             self._fail(request.refusal or ends.overloaded(), ends.REFUSED)
             return
+        self._set_out(function)
+
+    def _set_out(self, function: Function) -> None:
+        """All that can be refused at once was looked at."""
         self._seek_replica(function)
 
     def _seek_replica(self, function: Function) -> None:
@@ -157,11 +161,7 @@ class Call:
         self._upstream = upstream
         self._taken_at = now = edge.clock()
         upstream.begin(self, request.head.method)
-        if request.label is None:
-            head = b"%bx-forwarded-for: %b\r\n%b" % (request.prefix, request.client, request.framing)
-        else:
-            ids = request.prefix, self._answer.call_id, self._answer.start_ns, request.framing
-            head = b"%bx-call-id: %b\r\nx-start-time: %d\r\n%b" % ids
+        head = self._sent_head()
         if upload is not None:
             head += upload.attach(upstream.transport, now)
         edge.outbox.put(upstream.transport, head)
@@ -171,6 +171,14 @@ class Call:
         if upload is not None and not upload.is_complete:
             self._answer.ask_on()
             self._client.resume_reading()
+
+    def _sent_head(self) -> bytes:
+        """The head that the replica, or the control plane, is sent."""
+        request = self._request
+        if request.label is None:
+            return b"%bx-forwarded-for: %b\r\n%b" % (request.prefix, request.client, request.framing)
+        ids = request.prefix, self._answer.call_id, self._answer.start_ns, request.framing
+        return b"%bx-call-id: %b\r\nx-start-time: %d\r\n%b" % ids
 
     def on_request_body(self, body: bytes, *, is_last: bool) -> None:
         """The next piece of the request's body; ``is_last`` also for an empty one."""

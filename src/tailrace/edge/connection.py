@@ -12,6 +12,7 @@ from tailrace.edge.call import Call
 from tailrace.edge.closing import close_gently, reset_when_closed
 from tailrace.edge.heads import Request
 from tailrace.edge.plane import Edge
+from tailrace.edge.recorded import make_call
 from tailrace.edge.replies import refusal
 from tailrace.edge.watch import Stall, Watch
 from tailrace.errors import InvalidRequest, TailraceError, TooLarge
@@ -33,13 +34,14 @@ class Connection:
     """An asyncio protocol; to a call and to the plane it is the client."""
 
     __slots__ = (
-        "_body", "_call", "_edge", "_heads", "_is_lingering", "_last", "_last_request", "_pending",
-        "_requests", "_stall", "_timer", "_waits_since", "_watch", "due_at", "is_paused", "keep_alive",
-        "peer", "transport",
+        "_body", "_call", "_edge", "_heads", "_is_lingering", "_is_private", "_last", "_last_request",
+        "_pending", "_requests", "_stall", "_timer", "_waits_since", "_watch", "due_at", "is_paused",
+        "keep_alive", "peer", "transport",
     )  # fmt: skip
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, *, is_private: bool = False) -> None:
         self._edge = edge
+        self._is_private = is_private
         self._call: Call | None = None
         self._body: BodyReader | None = None
         self._requests = 0
@@ -69,9 +71,8 @@ class Connection:
         edge = self._edge
         if not edge.make_room():
             edge.numbers.connections_refused += 1
-            self.transport.write(
-                refusal(503, "as many clients are connected as may (connection_limit)", edge.date())
-            )
+            why = "as many clients are connected as may (connection_limit)"
+            self.transport.write(refusal(503, why, edge.date()))
             self._close()
             return
         edge.clients.add(self)
@@ -220,8 +221,8 @@ class Connection:
             self._refuse(refused.status, refused.reason)
             return
         edge = self._edge
-        request = Request(head, peer=self.peer, is_tls=edge.is_tls)
-        if is_short:
+        request = Request(head, peer=self.peer, is_tls=edge.is_tls, is_private=self._is_private)
+        if is_short and request.wish is None:  # whose lines are looked at that may differ in a renewed one
             self._last, self._last_request = found[0], request
         if edge.proxies is not None:
             request.client = edge.proxies.client(self.peer, request.forwarded)
@@ -242,7 +243,7 @@ class Connection:
         )
         if request.has_body and not self._expect_body(request):
             return
-        call = self._call = Call(edge, self, request, edge.clock())
+        call = self._call = make_call(edge, self, request, edge.clock())
         call.open()
         if not rest or self.transport.is_closing():
             return
@@ -256,9 +257,8 @@ class Connection:
         """Get ready for the request's body; False when it is refused."""
         settings = self._edge.settings
         # The control plane bounds its own bodies; a bundle may be larger than what functions take.
-        limit = settings.body_limit
-        if request.label is None:
-            limit = max(limit, settings.bundle_limit)
+        own = settings.bundle_limit if request.label is None else 0
+        limit = max(settings.body_limit, own)
         try:
             self._body = BodyReader(request.head, limit)
         except BodyRefused as refused:

@@ -31,6 +31,8 @@ CLIENT_GONE = "client_gone"
 CLIENT_STALLED = "timeout_stall"
 DRAIN = "drain"
 STOP = "stop"
+# Somebody stopped the run.
+CANCELLED = "cancelled"
 # Followed by the clock's name.
 TIMEOUT = "timeout_"
 

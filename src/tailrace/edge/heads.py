@@ -29,6 +29,25 @@ _USUAL_TOKENS = frozenset((b"keep-alive", b"close"))
 _UPGRADE = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 
 
+class RunWish:
+    """What a request says about runs: whether to record it, which one to go on with. Not checked yet.
+
+    Attributes:
+        run: The run's id that the queue's worker gives, over the private socket alone; empty otherwise.
+        is_recorded: ``X-Tailrace-Record``.
+    """
+
+    __slots__ = ("authorization", "is_recorded", "key", "last_event_id", "on_disconnect", "run")
+
+    def __init__(self) -> None:
+        self.run = b""
+        self.is_recorded = False
+        self.on_disconnect = b""
+        self.key = b""
+        self.last_event_id = b""
+        self.authorization = b""
+
+
 class Request:
     """A request as the edge carries it: whose it is, and the head that is sent on.
 
@@ -42,14 +61,15 @@ class Request:
         client_id: The client's own call id; empty when it sent none.
         timeout_s: The client's ``X-Timeout``; 0 when it sent none.
         refusal: Why the request is not taken; None when it is.
+        wish: What it says about runs; None when it says nothing.
     """
 
     __slots__ = (
         "_pieces", "_places", "_texts", "accepts_json", "client", "client_id", "forwarded", "framing",
-        "has_body", "head", "label", "prefix", "refusal", "timeout_s", "wants_events",
+        "has_body", "head", "label", "prefix", "refusal", "timeout_s", "wants_events", "wish",
     )  # fmt: skip
 
-    def __init__(self, head: RequestHead, *, peer: bytes, is_tls: bool) -> None:
+    def __init__(self, head: RequestHead, *, peer: bytes, is_tls: bool, is_private: bool = False) -> None:
         self.head = head
         self.has_body = head.is_chunked or bool(head.content_length)
         self.wants_events = self.accepts_json = False
@@ -57,11 +77,12 @@ class Request:
         self.client_id = b""
         self.timeout_s = 0.0
         self.refusal: TailraceError | None = None
+        self.wish: RunWish | None = None
         self.forwarded: list[bytes] = []
         self._texts: list[bytes] = []
         self._pieces: list[bytes] = []
         self._places: list[int] = []
-        self._read_noted(head)
+        self._read_noted(head, is_private=is_private)
         found = route(head.target)
         self.label = found[0] if found else None
         if found is None:
@@ -106,7 +127,7 @@ class Request:
         self.prefix = b"\r\n".join(self._pieces)
         return True
 
-    def _read_noted(self, head: RequestHead) -> None:
+    def _read_noted(self, head: RequestHead, *, is_private: bool) -> None:
         """What a client may tell the gateway about its call."""
         for line in head.noted:
             name, value = line.name, line.value
@@ -118,6 +139,8 @@ class Request:
                     self.accepts_json = True
             elif name == b"x-forwarded-for":
                 self.forwarded.append(value)
+            elif name == b"x-call-id" and is_private:
+                self._wish().run = value
             elif name == b"x-call-id":
                 if self.client_id or not _CLIENT_CALL_ID.fullmatch(value):
                     self.refusal = InvalidRequest("X-Call-Id is not 1 to 128 of A-Z a-z 0-9 . _ -")
@@ -130,8 +153,22 @@ class Request:
                         f"X-Timeout: {text} is not one duration such as 10s or 1m30s"
                     )
                 self.timeout_s = seconds
+            elif name == b"x-tailrace-record":
+                self._wish().is_recorded = value.lower() in (b"1", b"true")
+            elif name == b"x-tailrace-on-disconnect":
+                self._wish().on_disconnect = value
+            elif name == b"idempotency-key":
+                self._wish().key = value
+                self._wish().authorization = head.get(b"authorization")
+            elif name == b"last-event-id":
+                self._wish().last_event_id = value
         if self.accepts_json:
             self.wants_events = False  # either is welcome, so it is the function's to say which
+
+    def _wish(self) -> RunWish:
+        if self.wish is None:
+            self.wish = RunWish()
+        return self.wish
 
 
 def _to_function(

@@ -17,6 +17,12 @@ from tailrace.edge.plane import Edge
 UNSENT_BYTES = 128 * 1024
 
 
+async def listen_private(edge: Edge, path: str) -> None:
+    """Accept calls on a unix socket whose callers may say which run a call is: the queue's workers."""
+    make = cast("Callable[[], asyncio.Protocol]", lambda: Connection(edge, is_private=True))
+    edge.private = await edge.loop.create_unix_server(make, path, backlog=1024)
+
+
 async def listen(edge: Edge, sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
     """Accept clients on a listening socket, which the edge owns from now on.
 

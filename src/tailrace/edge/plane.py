@@ -23,6 +23,7 @@ from tailrace.errors import Draining, Stopped, TailraceError
 from tailrace.functions.table import Function, Table
 from tailrace.options import FunctionOptions
 from tailrace.provider.contract import Address
+from tailrace.runs.keeper import Runs
 from tailrace.settings import Settings
 
 # How long what was written last may take to leave when everything ends.
@@ -99,6 +100,7 @@ class Edge:
 
     Args:
         control: Where the control plane listens: everything that is no function goes there.
+        runs: Records calls; None: none is.
         clock: Monotonic seconds; tests move it by hand.
     """
 
@@ -111,6 +113,7 @@ class Edge:
         numbers: Numbers | None = None,
         log: CallLog | None = None,
         proxies: Proxies | None = None,
+        runs: Runs | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.table = table
@@ -119,6 +122,7 @@ class Edge:
         self.numbers = numbers or Numbers()
         self.log = log
         self.proxies = proxies
+        self.runs = runs
         self.is_tls = False
         self.clock = clock
         self.pool = Pool()
@@ -129,6 +133,7 @@ class Edge:
         self.outbox = Outbox(self.loop)
         self.wheel = Wheel(self.loop, clock)
         self.server: asyncio.Server | None = None
+        self.private: asyncio.Server | None = None
         self.is_draining = False
         self.is_overloaded = False
         self.open_calls = 0
@@ -268,8 +273,9 @@ class Edge:
 
     async def aclose(self) -> None:
         """Stop accepting and cut every connection."""
-        if self.server is not None:
-            self.server.close()
+        for server in (self.server, self.private):
+            if server is not None:
+                server.close()
         if self._counting is not None:
             self._counting.cancel()
         await self._stop_calls()
@@ -286,6 +292,8 @@ class Edge:
 
     def _count_held(self) -> None:
         held = sum(client.held_bytes() for client in self.clients) if self.open_calls else 0
+        if self.runs is not None:
+            held += self.runs.held_bytes
         self.numbers.buffered_bytes = held
         self.is_overloaded = held > self.settings.buffer_limit
         self._counting = self.loop.call_later(COUNT_S, self._count_held)

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-from tailrace.settings import Network
+from tailrace.addresses import Network
 
 # Hops looked at; a list that is longer is no list of proxies.
 HOPS_LIMIT = 32

@@ -19,5 +19,8 @@ def route(target: bytes) -> tuple[bytes, bytes] | None:
 
 
 def is_data_plane(path: str) -> bool:
-    """Whether a path belongs to functions: open to every Host and Origin, never behind admin auth."""
-    return path.startswith(("/function/", "/async-function/"))
+    """Whether a path is a function's or a run's: open to every Host and Origin, never behind admin auth.
+
+    Who knows a run's id, 130 random bits, may watch and stop it.
+    """
+    return path.startswith(("/function/", "/async-function/", "/run/"))

@@ -96,6 +96,15 @@ class Stream:
         self._dialect = Dialect(wished) if wished else None
         self.is_events = True
 
+    @property
+    def dialect_name(self) -> str:
+        """The dialect as annotations name it; empty while it is not known."""
+        return self._dialect.value if self._dialect is not None else ""
+
+    def move(self, transport: asyncio.Transport) -> None:
+        """Write to another transport from now on."""
+        self._transport = transport
+
     def send(self, body: bytes, whole: bytes | None) -> None:
         """Forward a piece now, except for the beginning of an event that is not finished."""
         self.last_at = now = self._clock()

@@ -17,6 +17,7 @@ class Upload:
     Attributes:
         is_complete: Whether the client has sent all of it.
         is_full: Whether the client should not be read for now.
+        limit_bytes: What is held at most while nobody reads it on.
         read_at: When the client's last bytes came, monotonic seconds.
         passed_at: When the replica was given some last; infinite before.
     """
@@ -28,6 +29,7 @@ class Upload:
         "_transport",
         "is_complete",
         "is_full",
+        "limit_bytes",
         "passed_at",
         "read_at",
     )
@@ -39,6 +41,7 @@ class Upload:
         self._transport: asyncio.Transport | None = None
         self.is_complete = False
         self.is_full = False
+        self.limit_bytes = HELD_BODY_BYTES
         self.read_at = now
         self.passed_at = math.inf
 
@@ -54,7 +57,7 @@ class Upload:
             self._outbox.put(self._transport, body)
             return
         self._held += body
-        self.is_full = len(self._held) > HELD_BODY_BYTES and not is_last
+        self.is_full = len(self._held) > self.limit_bytes and not is_last
 
     def attach(self, transport: asyncio.Transport, now: float) -> bytes:
         """Write on to a replica from now on; what was held until here, for the caller to write."""

@@ -62,9 +62,10 @@ _NOTED = (
     | _FRAMING
     | _RESPONSE_FRAMING
     | frozenset(
-        b"accept cache-control content-encoding date x-accel-buffering x-call-id x-client-call-id "
-        b"x-forwarded-for x-forwarded-host x-forwarded-proto x-start-time x-tailrace-dialect "
-        b"x-tailrace-fault x-timeout x-vercel-ai-ui-message-stream".split()
+        b"accept cache-control content-encoding date idempotency-key last-event-id x-accel-buffering "
+        b"x-call-id x-client-call-id x-forwarded-for x-forwarded-host x-forwarded-proto x-start-time "
+        b"x-tailrace-dialect x-tailrace-fault x-tailrace-on-disconnect x-tailrace-record x-timeout "
+        b"x-vercel-ai-ui-message-stream".split()
     )
 )
 

@@ -107,6 +107,11 @@ def _version(snapshot: Snapshot) -> Reading:
     yield (snapshot.version,), 1
 
 
+def _fullness(snapshot: Snapshot) -> Reading:
+    for bound, full in sorted(snapshot.runs.fullness.items()):
+        yield (bound,), full
+
+
 _FUNCTION = ("function_name",)
 _CODE = ("function_name", "code")
 _REPLICA = ("function_name", "replica")
@@ -216,6 +221,46 @@ OURS: tuple[Family, ...] = (
         "tailrace_log_lines_dropped_total", "counter", (),
         "Lines of the call log that were lost because their reader was too slow.",
         _of_gateway(lambda s: s.log_lines_dropped),
+    ),
+    Family(
+        "tailrace_runs_started_total", "counter", (),
+        "Recorded runs that began here.", _of_gateway(lambda s: s.runs.started),
+    ),
+    Family(
+        "tailrace_runs_unrecorded_total", "counter", (),
+        "Runs of which nothing, or from some moment on nothing more, could be recorded.",
+        _of_gateway(lambda s: s.runs.unrecorded),
+    ),
+    Family(
+        "tailrace_runs_truncated_total", "counter", (),
+        "Runs that were longer than what is recorded of one.", _of_gateway(lambda s: s.runs.truncated),
+    ),
+    Family(
+        "tailrace_runs_lost_total", "counter", (),
+        "Runs of dead gateways that were closed here.", _of_gateway(lambda s: s.runs.lost),
+    ),
+    Family(
+        "tailrace_runs_abandoned_total", "counter", (),
+        "Runs that were ended because nobody watched them any more.",
+        _of_gateway(lambda s: s.runs.ended_alone),
+    ),
+    Family(
+        "tailrace_recording_failing", "gauge", (),
+        "1 while JetStream takes nothing of what is to be recorded.", _of_gateway(lambda s: s.runs.is_down),
+    ),
+    Family(
+        "tailrace_run_viewers", "gauge", (),
+        "Viewers of runs here now, beside first clients.", _of_gateway(lambda s: s.runs.viewers),
+    ),
+    Family(
+        "tailrace_run_viewers_dropped_total", "counter", (),
+        "Clients of runs that were let go because they did not keep up.",
+        _of_gateway(lambda s: s.runs.viewers_dropped),
+    ),
+    Family(
+        "tailrace_runs_fullness", "gauge", ("bound",),
+        "How near the recorded events are to a setting that deletes the oldest before their time; 1: there.",
+        _fullness,
     ),
     Family("tailrace_info", "gauge", ("version",), "1, with the gateway's version.", _version),
 )  # fmt: skip

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tailrace
 from tailrace.edge.numbers import FunctionNumbers, Numbers
 from tailrace.functions.table import Function, Table
+from tailrace.runs.numbers import RunNumbers
 
 _PROC = Path("/proc")
 
@@ -48,6 +49,8 @@ class Snapshot:
     requests_refused: int
     buffered_bytes: int
     log_lines_dropped: int
+    # Its own copy.
+    runs: RunNumbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Usage:
     resident_bytes: int
 
 
-def take_snapshot(numbers: Numbers, table: Table) -> Snapshot:
+def take_snapshot(numbers: Numbers, table: Table, runs: RunNumbers | None = None) -> Snapshot:
     """Everything as it is now. Drops the numbers of functions that were removed and have no call left."""
     functions = list(table)
     there = {str(function.name) for function in functions}
@@ -74,6 +77,7 @@ def take_snapshot(numbers: Numbers, table: Table) -> Snapshot:
         numbers.requests_refused,
         numbers.buffered_bytes,
         numbers.log_lines_dropped,
+        replace(runs) if runs is not None else RunNumbers(),
     )
 
 

@@ -1,0 +1,60 @@
+"""Addresses, networks and hosts as people write them in settings. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_DOMAIN = re.compile(
+    r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+)
+
+
+def read_networks(text: str) -> tuple[Network, ...]:
+    """Addresses or networks with commas between them.
+
+    Raises:
+        ValueError: with what is expected.
+    """
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("addresses or networks with commas between them, such as 10.0.0.0/8") from None
+
+
+def read_nats_urls(text: str) -> tuple[str, ...]:
+    """Servers of a NATS, with commas between them; no password may stand in them.
+
+    Raises:
+        ValueError: with what is expected.
+    """
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not all(re.fullmatch(r"(?:nats|tls)://[A-Za-z0-9.:\[\]-]{1,255}", url) for url in found):
+        raise ValueError("URLs such as nats://127.0.0.1:4222 or tls://nats.example.com, without a password")
+    return found
+
+
+def read_domain(text: str) -> str:
+    """``NAME``, or ``NAME:PORT`` for another port than 443.
+
+    Raises:
+        ValueError: with what is expected.
+    """
+    name, colon, port = text.partition(":")
+    is_name = len(name) <= 253 and _DOMAIN.fullmatch(name) and not name.rpartition(".")[2].isdigit()
+    is_port = re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= 65535 if colon else True
+    if text and not (is_name and is_port):
+        raise ValueError("a host name, such as api.example.com")
+    return text.lower()
+
+
+def read_host(text: str) -> str:
+    """An IP address or a host name; the brackets of IPv6 are dropped.
+
+    Raises:
+        ValueError: with what is expected.
+    """
+    if not text or any(c.isspace() or c == "/" for c in text):
+        raise ValueError("an IP address or a host name")
+    return text.strip("[]")

@@ -1,0 +1,153 @@
+"""``tailrace runs``: list, show, watch and stop runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tailrace.cli.options import AsJson, Gateway
+from tailrace.cli.result import Result, finish
+from tailrace.cli.usage import Command
+
+if TYPE_CHECKING:
+    from tailrace.client import Client
+    from tailrace.wire.runs import RunRecord
+
+app = typer.Typer(no_args_is_help=True, help="List, show, watch and stop runs.", rich_markup_mode=None)
+RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id: the X-Call-Id of its answer.")]
+
+
+@app.command("list", short_help="List runs, the one that changed last first.", cls=Command)
+def list_(
+    gateway: Gateway = None,
+    function: Annotated[str, typer.Option("--function", metavar="NAME", help="Only this function's.")] = "",
+    state: Annotated[
+        str,
+        typer.Option(
+            "--state", metavar="STATE", help="queued, starting, streaming, done, failed or cancelled."
+        ),
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="How many at most.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, the one that changed last first.
+
+    \b
+    Examples:
+      tailrace runs list --state streaming
+      tailrace runs list --function chat --json
+    """
+    from tailrace.cli.session import function_name, with_client
+
+    name = function_name(function) if function else None
+
+    async def use(client: Client) -> Result:
+        import msgspec
+
+        page = await client.list_runs(function=name, state=state, limit=limit)
+        return Result(_table(page.runs), msgspec.to_builtins(page.runs))
+
+    finish(with_client(gateway, use), as_json=as_json)
+
+
+@app.command("show", short_help="Show one run.", cls=Command)
+def show(run: RunId, gateway: Gateway = None, as_json: AsJson = False) -> None:
+    """Show what is known of one run."""
+    from tailrace.cli.session import with_client
+
+    async def use(client: Client) -> Result:
+        return _result(await client.get_run(run))
+
+    finish(with_client(gateway, use), as_json=as_json)
+
+
+@app.command("stop", short_help="Stop a run.", cls=Command)
+def stop(run: RunId, gateway: Gateway = None, as_json: AsJson = False) -> None:
+    """Stop a run, wherever it goes on. One that is over stays as it is."""
+    from tailrace.cli.session import with_client
+
+    async def use(client: Client) -> Result:
+        return _result(await client.stop_run(run))
+
+    finish(with_client(gateway, use), as_json=as_json)
+
+
+@app.command("attach", short_help="Print a run's answer as it comes.", cls=Command)
+def attach(
+    run: RunId,
+    gateway: Gateway = None,
+    after: Annotated[
+        int, typer.Option("--after", min=0, metavar="NUMBER", help="Begin after this event.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each event as JSON, one a line.")] = False,
+) -> None:
+    """Print a run's answer from its start, and what comes until its end. Leaving does not stop it.
+
+    \b
+    Examples:
+      tailrace runs attach gxdqlvpa2a6vbmvg5ujmrcyijq
+      tailrace runs attach gxdqlvpa2a6vbmvg5ujmrcyijq --after 40 --json
+    """
+    from tailrace.cli.session import with_client
+
+    async def use(client: Client) -> Result:
+        async with client.attach(run, after=after, form="ndjson" if as_json else "") as attached:
+            async for chunk in attached.chunks():
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
+        return Result()
+
+    finish(with_client(gateway, use))
+
+
+def _result(record: RunRecord) -> Result:
+    import msgspec
+
+    return Result(_describe(record), msgspec.to_builtins(record))
+
+
+def _describe(record: RunRecord) -> str:
+    usage = record.usage
+    tokens = ""
+    if usage is not None:
+        into = f"{usage.input_tokens} in, " if usage.input_tokens is not None else ""
+        tokens = f"{into}{usage.output_tokens} out" + (" (estimated)" if usage.estimated else "")
+    reason = f" ({record.end_reason})" if record.end_reason not in ("", record.state) else ""
+    rows = [
+        ("Run", record.id),
+        ("Function", record.function),
+        ("State", record.state + reason),
+        ("Error", record.error),
+        ("Created", record.created_at),
+        ("Started", record.started_at or ""),
+        ("First content", record.first_content_at or ""),
+        ("Ended", record.ended_at or ""),
+        ("Attempts", str(record.attempts) if record.attempts > 1 else ""),
+        ("Answer", f"{record.bytes} bytes, {record.events} events recorded"),
+        ("Tokens", tokens),
+        ("Recorded", _recorded(record)),
+    ]
+    return "\n".join(f"{key + ':':<15}{value}" for key, value in rows if value)
+
+
+def _recorded(record: RunRecord) -> str:
+    if record.unrecorded:
+        return f"not all: {record.unrecorded}"
+    if record.truncated:
+        return "only the beginning: it was longer than what is recorded of a run"
+    return "its events are no longer kept" if record.expired else ""
+
+
+def _table(records: list[RunRecord]) -> str:
+    if not records:
+        return "no runs; record a call: curl -H 'X-Tailrace-Record: 1' ..."
+    rows = [("RUN", "FUNCTION", "STATE", "CREATED", "EVENTS", "BYTES")]
+    rows += [
+        (r.id, r.function, r.state, r.created_at[:19] + "Z", str(r.events), str(r.bytes)) for r in records
+    ]
+    widths = [max(len(row[at]) for row in rows) for at in range(6)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,49 @@
+"""What has come of one run, in memory: its head, its pieces, its end, and who waits for more of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tailrace.runs.marks import End, Head
+
+# What is recorded of one run; beyond it the run goes on unrecorded.
+RUN_LIMIT = 4 * 1024 * 1024
+
+
+class Log:
+    """Grows at its end until ``end`` is set. Piece number ``seq`` is ``pieces[seq - 1]``."""
+
+    __slots__ = ("_waiters", "end", "head", "pieces", "size")
+
+    def __init__(self) -> None:
+        self.head: Head | None = None
+        self.end: End | None = None
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def add(self, piece: bytes) -> None:
+        """One more piece; `wake` tells those who wait."""
+        self.pieces.append(piece)
+        self.size += len(piece)
+
+    def wake(self) -> None:
+        """Something has changed."""
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    async def wait_change(self, timeout_s: float | None) -> bool:
+        """Wait until something changes; False when the time was over first."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter
+        except TimeoutError:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            return False
+        return True

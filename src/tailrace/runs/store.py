@@ -1,0 +1,307 @@
+"""Where runs are kept in JetStream: a stream of all runs' events with a subject per run, and one of records.
+
+Reading needs no consumer: batches are asked for directly by subject and number, which any server with a
+copy answers, so nothing is left behind by a reader that dies.
+
+Source: NATS ADR-8 (last per subject), ADR-31 (direct get in batches; nats-server 2.11 and newer).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+
+from tailrace.errors import RunsUnavailable
+from tailrace.runs.claims import Claim, decode_claim, encode_claim
+from tailrace.runs.record import Record, decode_record
+
+EVENTS = "TAILRACE_RUNS"
+RECORDS = "TAILRACE_RECORDS"
+_EVENT_SUBJECT = "tailrace.runs."
+_RECORD_SUBJECT = "tailrace.records.run."
+_CLAIM_SUBJECT = "tailrace.records.key."
+# How long one answer of JetStream is waited for, and how often what only reads is asked again: a server that
+# dies takes the question with it.
+ASK_S = 2.0
+READ_TRIES = 3
+# Messages asked for at once, and their bytes.
+_BATCH = 256
+_BATCH_BYTES = 2 * 1024 * 1024
+# Places of the records' stream that one listing looks at, at most.
+_LOOKED_AT = 20_000
+# A message is there already; or, in a cluster, is about to be.
+_WRONG_SEQUENCE = (10071, 10164)
+_CLAIM_AGAIN_S = 0.02
+_FAILURES = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is kept at most, whatever the janitor does. Copies: of each message, in a cluster."""
+
+    max_age_s: float
+    max_bytes: int
+    copies: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One message: its place in the stream, its subject, what it holds."""
+
+    place: int
+    subject: str
+    data: bytes
+
+
+def event_subject(run: str) -> str:
+    """Where a run's events are published."""
+    return _EVENT_SUBJECT + run
+
+
+def record_subject(run: str) -> str:
+    """Where a run's record is published."""
+    return _RECORD_SUBJECT + run
+
+
+def stream_of(subject: str) -> str:
+    """The stream that keeps what is published there."""
+    return EVENTS if subject.startswith(_EVENT_SUBJECT) else RECORDS
+
+
+class Store:
+    """Reads and writes the two streams on one connection, which belongs to somebody else."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._js = client.jetstream(timeout=ASK_S)
+
+    async def prepare(self, bounds: Bounds) -> None:
+        """Make the streams, or bring them to these bounds.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer, or refuses.
+        """
+        events = StreamConfig(
+            name=EVENTS, subjects=[_EVENT_SUBJECT + "*"], storage=StorageType.FILE, allow_direct=True,
+            discard=DiscardPolicy.OLD, max_bytes=bounds.max_bytes, max_age=bounds.max_age_s,
+            num_replicas=bounds.copies,
+        )  # fmt: skip
+        records = StreamConfig(
+            name=RECORDS, subjects=[_RECORD_SUBJECT + "*", _CLAIM_SUBJECT + "*"], storage=StorageType.FILE,
+            allow_direct=True, discard=DiscardPolicy.OLD, max_msgs_per_subject=1, max_age=bounds.max_age_s,
+            num_replicas=bounds.copies,
+        )  # fmt: skip
+        async with _asking("make its streams"):
+            for config in (events, records):
+                try:
+                    await self._js.add_stream(config)
+                except nats.js.errors.BadRequestError:  # there already, with other bounds
+                    await self._js.update_stream(config)
+
+    # Events.
+
+    async def read_events(self, run: str, from_place: int = 1) -> AsyncIterator[Kept]:
+        """The messages of a run from this place of the stream on, as far as there are now.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        place = from_place
+        while True:
+            batch, is_all = await self._batch(EVENTS, event_subject(run), place)
+            for kept in batch:
+                yield kept
+            if is_all:
+                return
+            place = batch[-1].place + 1
+
+    async def purge_events(self, run: str) -> None:
+        """Delete what is recorded of a run."""
+        async with _asking("delete a run's events"):
+            await self._js.purge_stream(EVENTS, subject=event_subject(run))
+
+    # Records.
+
+    async def find_record(self, run: str) -> Record | None:
+        """A run's record as its gateway wrote it last; None when there is none.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        data = await self._last(record_subject(run))
+        return decode_record(data) if data is not None else None
+
+    async def list_records(self, before: int | None, limit: int) -> tuple[list[tuple[int, Record]], bool]:
+        """Records with their places, the one that changed last first, from before a place on.
+
+        Args:
+            before: None: from the newest on.
+        Returns:
+            Also whether there may be more. Fewer than limit does not mean that there are none.
+        """
+        async with _asking("list runs"):
+            state = (await self._js.stream_info(RECORDS)).state
+        high = min(state.last_seq, (before or state.last_seq + 1) - 1)
+        found: list[tuple[int, Record]] = []
+        lowest = max(state.first_seq, high - _LOOKED_AT + 1)
+        while high >= lowest and len(found) < limit:
+            low = max(lowest, high - _BATCH + 1)
+            batch, _ = await self._batch(RECORDS, _RECORD_SUBJECT + "*", low)
+            for kept in reversed([kept for kept in batch if kept.place <= high]):
+                record = decode_record(kept.data)
+                if record is not None:
+                    found.append((kept.place, record))
+            high = low - 1
+        return found, high >= state.first_seq or len(found) > limit
+
+    async def every_record(self) -> AsyncIterator[Record]:
+        """All records, the one that was changed longest ago first."""
+        place, is_all = 1, False
+        while not is_all:
+            batch, is_all = await self._batch(RECORDS, _RECORD_SUBJECT + "*", place)
+            for kept in batch:
+                record = decode_record(kept.data)
+                if record is not None:
+                    yield record
+                place = kept.place + 1
+
+    # Claims.
+
+    async def claim(self, name: str, claim: Claim) -> Claim:
+        """Take an idempotency key; the claim that holds it: this one, or that of who came first.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer; whether the key is taken is not known then.
+        """
+        async with _asking("keep an idempotency key"), asyncio.timeout(ASK_S):
+            while True:
+                held = await self._try_claim(name, claim)
+                if held is not None:
+                    return held
+                await asyncio.sleep(_CLAIM_AGAIN_S)
+
+    async def _try_claim(self, name: str, claim: Claim) -> Claim | None:
+        """Who holds the key; None while that is being decided."""
+        subject, headers = _CLAIM_SUBJECT + name, {"Nats-Expected-Last-Subject-Sequence": "0"}
+        try:
+            await self._js.publish(subject, encode_claim(claim), stream=RECORDS, headers=headers)
+        except nats.js.errors.APIError as refused:
+            if refused.err_code not in _WRONG_SEQUENCE:
+                raise
+        else:
+            return claim
+        try:
+            kept = await self._js.get_last_msg(RECORDS, subject)
+        except nats.js.errors.NotFoundError:
+            return None
+        # What is no claim was written by somebody else; nobody may start anything on it.
+        return decode_claim(kept.data or b"") or Claim("", "")
+
+    async def release_claim(self, name: str) -> None:
+        """Let a key be used anew."""
+        async with _asking("forget an idempotency key"):
+            await self._js.purge_stream(RECORDS, subject=_CLAIM_SUBJECT + name)
+
+    # Single messages, and the bounds.
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Write one message, acknowledged.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with _asking("write"):
+            await self._js.publish(subject, payload)
+
+    async def fullness(self) -> dict[str, float]:
+        """How near the events are to the bounds that delete them unasked: of 1, by the bound's setting."""
+        async with _asking("tell its state"):
+            info = await self._js.stream_info(EVENTS)
+            config, state = info.config, info.state
+            oldest = await self._js.get_msg(EVENTS, state.first_seq) if state.messages else None
+        found = {"runs_max_age_s": 0.0, "runs_max_bytes": 0.0}
+        if config.max_bytes and config.max_bytes > 0:
+            found["runs_max_bytes"] = state.bytes / config.max_bytes
+        if config.max_age and oldest is not None and oldest.time is not None:
+            found["runs_max_age_s"] = (time.time() - oldest.time.timestamp()) / config.max_age
+        return found
+
+    # Reading.
+
+    async def _last(self, subject: str) -> bytes | None:
+        async def ask() -> bytes | None:
+            try:
+                return (await self._js.get_last_msg(RECORDS, subject)).data or b""
+            except nats.js.errors.NotFoundError:
+                return None
+
+        return await _reading("find a run", ask)
+
+    async def _batch(self, stream: str, subject: str, place: int) -> tuple[list[Kept], bool]:
+        """Up to a batch of a subject's messages from a place on; whether that is all there is now."""
+        wish = {"seq": place, "next_by_subj": subject, "batch": _BATCH, "max_bytes": _BATCH_BYTES}
+        question = f"$JS.API.DIRECT.GET.{stream}", json.dumps(wish).encode()
+
+        async def ask() -> tuple[list[Kept], bool]:
+            inbox = self.client.new_inbox()
+            answers = await self.client.subscribe(inbox)
+            try:
+                await self.client.publish(*question, reply=inbox)
+                return await _read_batch(answers)
+            finally:
+                with contextlib.suppress(nats.errors.Error):
+                    await answers.unsubscribe()
+
+        return await _reading("read", ask)
+
+
+async def _read_batch(answers: Subscription) -> tuple[list[Kept], bool]:
+    found: list[Kept] = []
+    while True:
+        message = await answers.next_msg(timeout=ASK_S)
+        headers = message.headers or {}
+        status = headers.get("Status")
+        if status == "404" or (status == "204" and not found):
+            return found, True
+        if status == "204":
+            return found, headers.get("Nats-Num-Pending", "0") == "0"
+        if status is not None:
+            raise nats.errors.Error(f"{status} {headers.get('Description', '')}")
+        found.append(Kept(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data))
+
+
+async def _reading(what: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer to a question that may be asked again.
+
+    Raises:
+        RunsUnavailable: there was none.
+    """
+    async with _asking(what):
+        for tries_left in range(READ_TRIES - 1, -1, -1):
+            try:
+                return await ask()
+            except _FAILURES:
+                if not tries_left:
+                    raise
+        raise AssertionError("a loop without an end")
+
+
+@contextlib.asynccontextmanager
+async def _asking(what: str) -> AsyncIterator[None]:
+    """What NATS raises, as an error of ours."""
+    try:
+        yield
+    except _FAILURES as failed:
+        raise RunsUnavailable(f"JetStream did not {what}: {failed or type(failed).__name__}") from failed
