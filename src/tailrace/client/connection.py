@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import httpx
 import msgspec
 
+from tailrace import __version__
 from tailrace.errors import (
     AlreadyExists,
     GatewayUnreachable,
@@ -23,6 +25,7 @@ from tailrace.errors import (
     TooLarge,
     UnsupportedContent,
 )
+from tailrace.gateway_url import is_local
 
 _T = TypeVar("_T")
 CONNECT_TIMEOUT_S = 5.0
@@ -35,6 +38,7 @@ SHORT_CALL_ID = 8
 _REPLY_LIMIT_BYTES = 64 * 1024 * 1024
 _ERROR_LIMIT_CHARACTERS = 16 * 1024
 _LINE_LIMIT_BYTES = 1024 * 1024
+_UNTRUSTED = "certificate verify failed"
 
 _BY_STATUS: dict[int, type[TailraceError]] = {
     400: InvalidRequest,
@@ -46,6 +50,27 @@ _BY_STATUS: dict[int, type[TailraceError]] = {
     413: TooLarge,
     415: UnsupportedContent,
 }
+
+
+class HttpSettings(TypedDict):
+    """What httpx's clients are made with, the one that awaits and the one that blocks."""
+
+    verify: ssl.SSLContext
+    headers: dict[str, str]
+    limits: httpx.Limits
+    trust_env: bool
+
+
+def http_settings(url: str) -> HttpSettings:
+    """How this URL is reached."""
+    # Loading the certificate store takes 20 ms, for nothing over plain HTTP; an empty one trusts nobody.
+    is_plain = url.startswith("http:")
+    return {
+        "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else ssl.create_default_context(),
+        "headers": {"User-Agent": f"tailrace/{__version__}"},
+        "limits": httpx.Limits(max_connections=None),
+        "trust_env": not is_local(url),  # a proxy cannot reach this machine's loopback
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +114,7 @@ def talking(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.ConnectError as failed:
-        if "certificate verify failed" in str(failed):
+        if _UNTRUSTED in str(failed):
             raise GatewayUnreachable(
                 f"{url} answers with a certificate that is not trusted here: {failed}",
                 hint="Name its authority: SSL_CERT_FILE=root.crt tailrace ...",
@@ -103,6 +128,11 @@ def talking(url: str) -> Iterator[None]:
         raise InvalidRequest(f"the request cannot be sent: {failed}") from failed
     except httpx.HTTPError as failed:
         raise GatewayUnreachable(f"the connection to the gateway at {url} broke") from failed
+
+
+def is_hopeless(error: GatewayUnreachable) -> bool:
+    """Whether trying again cannot help, as it may after other failures of a connection."""
+    return isinstance(error.__cause__, httpx.ConnectError) and _UNTRUSTED in str(error.__cause__)
 
 
 def refusal(url: str, status: int, body: bytes) -> TailraceError:
@@ -119,14 +149,23 @@ def refusal(url: str, status: int, body: bytes) -> TailraceError:
 
 
 async def read_bounded(reply: httpx.Response) -> bytes:
-    parts: list[bytes] = []
-    size = 0
+    body = bytearray()
     async for chunk in reply.aiter_bytes():
-        size += len(chunk)
-        if size > _REPLY_LIMIT_BYTES:
-            raise PlatformError(f"the gateway answered more than {_REPLY_LIMIT_BYTES >> 20} MiB")
-        parts.append(chunk)
-    return b"".join(parts)
+        _grow(body, chunk)
+    return bytes(body)
+
+
+def join_bounded(chunks: Iterable[bytes]) -> bytes:
+    body = bytearray()
+    for chunk in chunks:
+        _grow(body, chunk)
+    return bytes(body)
+
+
+def _grow(body: bytearray, chunk: bytes) -> None:
+    if len(body) + len(chunk) > _REPLY_LIMIT_BYTES:
+        raise PlatformError(f"the gateway answered more than {_REPLY_LIMIT_BYTES >> 20} MiB")
+    body += chunk
 
 
 async def read_lines(reply: httpx.Response) -> AsyncIterator[bytes]:
