@@ -127,7 +127,8 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", link: st
 GOOD = pack(FLASK)
 END = bytes(1024)
 HOSTILE = {
-    "nothing": b"", "noise": b"\x00\xff" * 700, "a gzip": b"\x1f\x8b\x08" + b"0" * 600, "cut short": GOOD[:1000],
+    "nothing": b"", "noise": b"\x00\xff" * 700, "a gzip": b"\x1f\x8b\x08" + b"0" * 600,
+    "cut short": GOOD[:1000],
     "no context": member("com.openfaas.docker.config", data=b'{"image":"a"}') + END,
     "no config": member("context/template.yml", data=b"fprocess: cat\n") + END,
     "an absolute path": member("/etc/cron.d/x", data=b"x") + GOOD,
@@ -169,7 +170,7 @@ def test_a_hostile_tar_is_refused_and_leaves_nothing(town: Town, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    "signature", ["", "sha256=", "sha256=00", "md5=" + "0" * 32, "x", "sha256=" + "0" * 64, "\xe4"]
+    "signature", ["", "sha256=", "sha256=00", "md5=" + "0" * 32, "x", "sha256=" + "0" * 64]
 )
 def test_a_wrong_signature_is_refused_before_anything_is_read(town: Town, signature: str) -> None:
     """401, also for a tar that could not be read."""

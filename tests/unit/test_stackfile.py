@@ -66,6 +66,7 @@ configuration:
 def folder(tmp_path: Path) -> Path:
     """A project folder with one handler."""
     (tmp_path / "hello").mkdir()
+    (tmp_path / "common").mkdir()
     return tmp_path
 
 
@@ -124,7 +125,7 @@ def test_what_has_no_meaning_yet_is_said_once_a_key(folder: Path) -> None:
     assert "'build_args' (of hello, two) has no effect" in notes
     for key in ("fprocess", "constraints", "limits", "requests", "readonly_root_filesystem", "platforms"):
         assert f"'{key}' (of hello)" in notes
-    for key in ("build_options", "build_secrets", "configuration.templates", "configuration.copy"):
+    for key in ("build_options", "build_secrets", "configuration.templates"):
         assert notes.count(f"'{key}'") == 1
     assert "request bodies are always complete before a Flask handler runs" in notes
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import msgspec
 
 from tailrace.build.bundle import Bundle, pack_folder
+from tailrace.build.context import assemble, handler_process, read_context
 from tailrace.build.store import with_tag
 from tailrace.cli.stackfile import StackFunction
 from tailrace.client import Client
@@ -50,11 +54,29 @@ def pack(function: StackFunction, *, limit_bytes: int, extra_env: Mapping[str, s
     Raises:
         InvalidBundle, TooLarge: the folder cannot be packed.
     """
-    bundle = None
-    if function.handler is not None:
-        bundle = pack_folder(function.handler, lang=function.lang, limit_bytes=limit_bytes)
+    bundle = _bundle(function, function.handler, limit_bytes) if function.handler is not None else None
     function = replace(function, env={**extra_env, **function.env})
     return Package(function, bundle, deployment_of(function))
+
+
+def _bundle(function: StackFunction, handler: Path, limit_bytes: int) -> Bundle:
+    """A handler of ours as it lies there; anything else as a build context, or by its fprocess."""
+    if function.template is None and not function.copies:
+        process = None if function.lang else handler_process(function.fprocess, dict(function.env))
+        return pack_folder(handler, lang=function.lang or "own", limit_bytes=limit_bytes, process=process)
+    with tempfile.TemporaryDirectory(prefix="tailrace-build-") as place:
+        folder = Path(place, "context")
+        template = function.template or _bare_template(Path(place, "template"), function)
+        assemble(template, handler, folder, function.copies)
+        return read_context(folder).pack(limit_bytes=limit_bytes)
+
+
+def _bare_template(place: Path, function: StackFunction) -> Path:
+    """A template that only says what the stack file says."""
+    place.mkdir()
+    said = {"language": function.lang or "own", "fprocess": function.fprocess}
+    (place / "template.yml").write_text("".join(f"{key}: {json.dumps(text)}\n" for key, text in said.items()))
+    return place
 
 
 def deployment_of(function: StackFunction) -> openfaas.FunctionDeployment:

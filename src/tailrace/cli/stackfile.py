@@ -24,7 +24,6 @@ _TOP = ("version", "provider", "functions", "configuration")
 _GPUS = ("nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu")
 # Accepted because existing files have them; none changes anything here yet, and each is said once.
 _NO_MEANING_YET = (
-    "fprocess",
     "constraints",
     "limits",
     "requests",
@@ -37,19 +36,26 @@ _NO_MEANING_YET = (
 _NO_EFFECT = "has no effect in Tailrace yet"
 _NOT_NEEDED = "is not needed: request bodies are always complete before a Flask handler runs"
 _FUNCTION = (
-    "lang", "handler", "image", "namespace", "skip_build", "environment", "environment_file", "secrets",
+    "lang", "handler", "fprocess", "image", "namespace", "skip_build", "environment", "environment_file",
+    "secrets",
     "labels", "annotations", *_NO_MEANING_YET,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class StackFunction:
-    """One function of the file. ``handler`` is None for a function that only names an image."""
+    """One function of the file.
+
+    ``handler`` is None for a function that only names an image. ``template`` is the pulled one of its lang;
+    None for one of ours, and for a handler that its ``fprocess`` runs. ``copies`` go into its folder.
+    """
 
     name: FunctionName
     image: str
     lang: str = ""
     handler: Path | None = None
+    template: Path | None = None
+    copies: tuple[Path, ...] = ()
     fprocess: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
@@ -181,6 +187,7 @@ class _StackReader:
         self._path = path
         self._reader = Reader(path.name)
         self._files = [path]
+        self._copies: tuple[Path, ...] = ()
         # Key and words of a note, and the functions it is about.
         self._notes: dict[tuple[str, str], list[str]] = {}
 
@@ -216,9 +223,20 @@ class _StackReader:
         r.check_keys(configuration, ("templates", "copy"), "configuration")
         for entry in r.rows(configuration, "templates"):
             r.check_keys(r.table(entry, "a template"), ("name", "source"), "a template")
-        r.texts(configuration, "copy")
-        for key in configuration.items:
-            self._notes[f"configuration.{key}", _NO_EFFECT] = []
+        self._copies = tuple(self._copied(top, folder) for folder in r.texts(configuration, "copy"))
+        if "templates" in configuration.items:
+            self._notes["configuration.templates", _NO_EFFECT] = []
+
+    def _copied(self, top: Table, text: str) -> Path:
+        """A folder that is copied into every handler, below the file's own. Source: contract section 5."""
+        here = self._path.parent.resolve()
+        folder = (here / text).resolve()
+        if not folder.is_dir() or folder == here or not folder.is_relative_to(here):
+            raise self._reader.refuse(
+                top.lines["configuration"],
+                f"configuration.copy: '{text}' is no folder below that of the file",
+            )
+        return folder
 
     def _read_function(self, functions: Table, name: str) -> StackFunction:
         r = self._reader
@@ -236,12 +254,16 @@ class _StackReader:
             raise r.refuse(table.lines["namespace"], f"namespace '{namespace}' is no valid name")
         r.texts(table, "build_options")
         r.texts_by_key(table, "build_secrets")
-        lang, handler = self._read_code(table, name)
+        lang, handler, template = self._read_code(table, name)
+        if lang and template is None and "fprocess" in table.items:
+            self._note("fprocess", _NO_EFFECT, name)
         return StackFunction(
             name=FunctionName(name, namespace),
             image=r.text(table, "image") or f"{name}:latest",
             lang=lang,
             handler=handler,
+            template=template,
+            copies=self._copies,
             fprocess=r.text(table, "fprocess"),
             env=self._read_env(table, name),
             secrets=self._read_secrets(table),
@@ -254,26 +276,37 @@ class _StackReader:
             build_args=r.texts_by_key(table, "build_args", pairs=True),
         )
 
-    def _read_code(self, table: Table, name: str) -> tuple[str, Path | None]:
+    def _read_code(self, table: Table, name: str) -> tuple[str, Path | None, Path | None]:
+        """Lang, the handler's folder, and the folder of a pulled template."""
         r = self._reader
         lang, handler = r.text(table, "lang"), r.text(table, "handler")
         if r.flag(table, "skip_build") or (not lang and not handler):
             if not r.text(table, "image"):
                 raise r.refuse(table.line, f"function '{name}' needs lang and handler, or an image")
-            return lang, None
-        for key, value in (("lang", lang), ("handler", handler)):
-            if not value:
-                raise r.refuse(table.line, f"function '{name}' has no {key}")
-        from tailrace.build.templates import find_template
-
-        try:
-            find_template(lang)
-        except TailraceError as bad:
-            raise r.refuse(table.lines["lang"], bad.message, hint=bad.hint) from None
+            return lang, None, None
+        if not handler or not (lang or r.text(table, "fprocess")):
+            missing = "handler" if not handler else "lang, and no fprocess"
+            raise r.refuse(table.line, f"function '{name}' has no {missing}")
+        template = self._find_template(table, lang) if lang else None
         folder = (self._path.parent / Path(handler).expanduser()).absolute()
         if not folder.is_dir():
             raise r.refuse(table.lines["handler"], f"the handler of '{name}' is no folder: {handler}")
-        return lang, folder
+        return lang, folder, template
+
+    def _find_template(self, table: Table, lang: str) -> Path | None:
+        """The pulled template of a lang that is none of ours, in template/ beside the file; None for ours."""
+        from tailrace.build.templates import find_template, template_names
+
+        pulled = self._path.parent / "template" / lang
+        if lang not in template_names() and "/" not in lang and (pulled / "template.yml").is_file():
+            return pulled
+        try:
+            find_template(lang)
+        except TailraceError as bad:
+            hint = "It needs Docker." if lang.lower() == "dockerfile" else bad.hint
+            words = f"{bad.message}, neither of ours nor in template/"
+            raise self._reader.refuse(table.lines["lang"], words, hint=hint) from None
+        return None
 
     def _read_env(self, table: Table, name: str) -> dict[str, str]:
         r = self._reader
