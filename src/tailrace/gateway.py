@@ -14,6 +14,7 @@ from tailrace.control.app import build_app
 from tailrace.control.guard import open_auth
 from tailrace.control.metrics.app import Metrics, serving_metrics
 from tailrace.control.parts import Parts
+from tailrace.control.scheduled import calling_on_schedule
 from tailrace.control.serve import serving
 from tailrace.edge.calllog import CallLog, Sink
 from tailrace.edge.certificate import Certificate, open_certificate
@@ -112,9 +113,8 @@ async def open_gateway(
     async with contextlib.AsyncExitStack() as stack:
         state = stack.enter_context(open_state(settings.state_dir))
         sock = stack.enter_context(open_socket(settings))
-        auth, new_password = (
-            open_auth(settings.state_dir, settings.secret_mount_path) if settings.auth else (None, None)
-        )
+        mounted = settings.secret_mount_path
+        auth, new_password = open_auth(settings.state_dir, mounted) if settings.auth else (None, None)
 
         logs = LogStore(settings.log_lines)
         provider = ProcessProvider(state, settings=settings, log=logs.write, persistent=persistent)
@@ -137,7 +137,7 @@ async def open_gateway(
             provider.prune,
             time.monotonic,
             runs,
-        )  # fmt: skip
+        )
         control = state.sockets / "control.sock"
         await stack.enter_async_context(serving(build_app(parts, auth), control))
         stack.callback(metrics.stop)
@@ -155,6 +155,7 @@ async def open_gateway(
             await _wait_settled(table, settings.load_timeout_s)
         url = _url(sock, "https" if certificate else "http")
         await listen(edge, sock, tls=certificate.context if certificate else None)
+        await stack.enter_async_context(calling_on_schedule(edge, logs, state.sockets / "calls.sock"))
         stack.enter_context(calm_collector())
         token = auth.token if auth else ""
         yield Gateway(url, token, new_password, logs, table, edge, certificate, metrics, call_log)

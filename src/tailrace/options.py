@@ -15,6 +15,7 @@ from typing import Literal, TypedDict, cast
 from tailrace.durations import parse_duration
 from tailrace.errors import InvalidDeployment
 from tailrace.names import nearest
+from tailrace.schedules import Schedule, parse_schedule
 
 Worker = Literal["greenlets", "threads"]
 DialectName = Literal["native", "passthrough", "openai", "ai-sdk", "ndjson", "plain"]
@@ -102,6 +103,13 @@ CONCURRENCY = Option(
     "OpenFaaS's `max_inflight` in `environment` means the same.",
     "a whole number; `0`: no limit",
 )
+CRON_OVERLAP = Option(
+    "com.tailrace.cron.overlap",
+    ("allow", "skip"),
+    "skip",
+    "What a schedule does while its call before still runs: `skip` this moment, and say so in the "
+    "function's log, or `allow` both.",
+)
 TIMEOUT_QUEUE = Option(
     "com.tailrace.timeout.queue", (), "", "How long a call waits for a free place on a ready replica. "
     "Without it: `queue_timeout_s` of the gateway.",
@@ -133,6 +141,7 @@ OPTIONS: tuple[Option, ...] = (
     RECORD,
     ON_DISCONNECT,
     CONCURRENCY,
+    CRON_OVERLAP,
     TIMEOUT_QUEUE,
     TIMEOUT_START,
     TIMEOUT_IDLE,
@@ -158,6 +167,8 @@ class FunctionOptions:
         is_recorded: Whether every call is.
         grace_s: How long a recorded call goes on without anybody: 0 not at all, infinite: to its end.
         concurrency: Calls per replica; 0: no limit.
+        schedule: When it is called by itself; None: never.
+        may_overlap: Whether that is so while its call before still runs.
         queue_s, start_s, idle_s, total_s: The four clocks, seconds; 0: no limit.
         read_s: How long the request may take to come, seconds; 0: no limit.
     """
@@ -173,6 +184,8 @@ class FunctionOptions:
     is_recorded: bool = False
     grace_s: float | None = None
     concurrency: int = 0
+    schedule: Schedule | None = None
+    may_overlap: bool = False
     queue_s: float | None = None
     start_s: float | None = None
     idle_s: float | None = None
@@ -217,6 +230,8 @@ def read_options(
         is_recorded=_choice(RECORD, annotations) == "true",
         grace_s=_grace(annotations),
         concurrency=_concurrency(annotations, env),
+        schedule=_schedule(annotations),
+        may_overlap=_choice(CRON_OVERLAP, annotations) == "allow",
         queue_s=_clock(TIMEOUT_QUEUE, annotations),
         start_s=start_s,
         idle_s=idle_s,
@@ -310,6 +325,17 @@ def _grace(annotations: Mapping[str, str]) -> float | None:
             hint="Write it as grace:30s; at most 24h.",
         )
     return grace_s
+
+
+def _schedule(annotations: Mapping[str, str]) -> Schedule | None:
+    """When it is called by itself: ``topic: cron-function`` and ``schedule``. Source: contract 10."""
+    topics = [topic.strip() for topic in annotations.get("topic", "").split(",")]
+    if "cron-function" not in topics:
+        return None
+    try:
+        return parse_schedule(annotations.get("schedule", ""))
+    except ValueError as wrong:
+        raise InvalidDeployment(f"annotation 'schedule': {wrong}") from None
 
 
 def _concurrency(annotations: Mapping[str, str], env: Mapping[str, str]) -> int:

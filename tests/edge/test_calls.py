@@ -445,7 +445,7 @@ def test_expect_100_continue_is_answered_once_a_replica_takes_the_call() -> None
             writer.write(head % b"fn")
             assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(b"abc")
-            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 OK")
+            assert (await reader.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200 OK")
             writer.close()
             refused = await under_test.ask(head % b"no")
 

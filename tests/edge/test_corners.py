@@ -212,7 +212,7 @@ def test_a_connection_remembers_no_long_head() -> None:
             reader, writer = await under_test.connect()
             long = b"X: %b\r\n" % (b"x" * 290) * 199
             writer.write(b"GET /function/fn HTTP/1.1\r\nHost: a\r\n%b\r\n" % long)
-            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+            assert (await reader.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200 ")
             await until(lambda: under_test.edge.idle)
             gc.collect()
             assert not [text for text in gc.get_objects() if isinstance(text, Request)]
@@ -234,7 +234,7 @@ def test_an_idle_connection_holds_nothing_of_its_last_request() -> None:
             reader, writer = await under_test.connect()
             for _ in range(2):
                 writer.write(GET)
-                await reader.readuntil(b"ok")
+                await reader.readuntil(b"\r\n\r\nok")
 
                 def are_gone() -> bool:
                     gc.collect()

@@ -78,7 +78,7 @@ def test_an_idle_connection_is_closed_at_once() -> None:
         async with edge_before(answer) as under_test:
             reader, writer = await under_test.connect()
             writer.write(GET)
-            await reader.readuntil(b"ok")
+            await reader.readuntil(b"\r\n\r\nok")
 
             took_s = await drain(under_test, 10)
 

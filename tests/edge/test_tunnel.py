@@ -310,7 +310,7 @@ def test_a_websocket_that_is_refused_costs_no_other_call() -> None:
             reader, writer = await under_test.connect()
             for request in (UPGRADE, UPGRADE.replace(b"pgrade", b"x"), UPGRADE.replace(b"pgrade", b"x")):
                 writer.write(request)
-                assert (await reader.readuntil(b"no")).startswith(b"HTTP/1.1 426 ")
+                assert (await reader.readuntil(b"\r\n\r\nno")).startswith(b"HTTP/1.1 426 ")
             writer.close()
 
     run(main())

@@ -65,7 +65,7 @@ def test_a_pulled_template_of_another_name_is_used(shell: Shell) -> None:
         "template/python3-own/index.py": USUAL,
         "template/python3-own/requirements.txt": "flask\nwaitress\n",
         "template/python3-own/function/handler.py": "",
-        "mine/handler.py": "from function.common.words import WORD\n\ndef handle(req):\n    return WORD + req\n",
+        "mine/handler.py": "from function.common.words import WORD\ndef handle(req): return WORD + req\n",
         "common/words.py": "WORD = 'copied '\n",
         "stack.yaml": (
             "provider: {name: openfaas}\nfunctions:\n"

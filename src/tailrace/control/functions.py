@@ -177,6 +177,11 @@ def _status(here: Parts, function: Function, *, with_invocations: bool) -> openf
     )
 
 
+def _next_call(function: Function) -> str:
+    schedule = function.options.schedule
+    return schedule.next_after(datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ") if schedule else ""
+
+
 def _tailrace_status(here: Parts, function: Function) -> openfaas.TailraceStatus:
     now = here.clock()
     current = [r for r in function.ready if r.revision == function.spec.revision]
@@ -197,6 +202,7 @@ def _tailrace_status(here: Parts, function: Function) -> openfaas.TailraceStatus
         failures=0 if proven else function.failures,
         start_s=round(function.start_s, 3),
         import_s=round(function.import_s, 3),
+        next_call=_next_call(function),
         replicas=[
             openfaas.ReplicaStatus(
                 id=r.id,

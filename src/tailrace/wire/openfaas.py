@@ -47,7 +47,7 @@ class TailraceStatus(msgspec.Struct, omit_defaults=True, rename="camel"):
     ``state``: ``ready`` (the wished revision answers), ``starting`` (no replica answers yet), ``updating``
     (an older revision answers), ``failed`` (the last start failed; it is retried), ``idle`` (scaled to zero;
     the next call starts it). ``settled`` is true once the wished revision is either ready or has failed at
-    least once.
+    least once. ``next_call``: RFC 3339, when its schedule calls it next.
     """
 
     revision: str
@@ -57,6 +57,7 @@ class TailraceStatus(msgspec.Struct, omit_defaults=True, rename="camel"):
     failures: int = 0
     start_s: float = msgspec.field(default=0.0, name="startSeconds")
     import_s: float = msgspec.field(default=0.0, name="importSeconds")
+    next_call: str = ""
     replicas: list[ReplicaStatus] = msgspec.field(default_factory=list)
 
 
