@@ -10,6 +10,9 @@ _DOMAIN = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
 
+# Instead of addresses: the gateway runs a NATS of its own.
+EMBEDDED = "embedded"
+
 
 def read_networks(text: str) -> tuple[Network, ...]:
     """Addresses or networks with commas between them.
@@ -24,14 +27,16 @@ def read_networks(text: str) -> tuple[Network, ...]:
 
 
 def read_nats_urls(text: str) -> tuple[str, ...]:
-    """Servers of a NATS, with commas between them; no password may stand in them.
+    """Servers of a NATS, with commas between them; or ``embedded``: one of the gateway's own.
 
     Raises:
         ValueError: with what is expected.
     """
     found = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not all(re.fullmatch(r"(?:nats|tls)://[A-Za-z0-9.:\[\]-]{1,255}", url) for url in found):
-        raise ValueError("URLs such as nats://127.0.0.1:4222 or tls://nats.example.com, without a password")
+    if found != (EMBEDDED,) and not all(
+        re.fullmatch(r"(?:nats|tls)://[A-Za-z0-9.:\[\]-]{1,255}", url) for url in found
+    ):
+        raise ValueError("embedded, or URLs such as nats://127.0.0.1:4222 or tls://nats.example.com")
     return found
 
 

@@ -214,7 +214,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "nats_url", read_nats_urls, "", "",
-        "Where NATS with JetStream (2.11 or newer) answers, commas between servers. Empty: no runs are kept.",
+        "Where NATS with JetStream (2.11 or newer) answers, commas between servers; `embedded`: the "
+        "gateway runs one. Empty: no runs are kept.",
     ),
     Row("nats_creds", _file, "", "", "Credentials file for that NATS."),
     Row("runs_copies", _whole(1, 5), "1", "copies", "How many servers of a NATS cluster keep each event."),

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +99,67 @@ def _tailrace(shell: Shell, *args: str) -> str:
     done: subprocess.CompletedProcess[str] = shell.run(*args)
     assert 0 == done.returncode, done.stderr
     return done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_a_gateway_with_a_nats_of_its_own_keeps_its_runs(tmp_path: Path) -> None:
+    """NATS killed: it comes back, and runs are kept again. Its gateway killed: it goes too, the runs stay."""
+    serve = Serve(Shell(tmp_path), tmp_path / "state")
+    flags = ("--nats-url", "embedded")
+    conf = tmp_path / "state" / "nats" / "server.conf"
+
+    def own() -> list[int]:
+        return [
+            int(entry.parent.name)
+            for entry in Path("/proc").glob("[0-9]*/cmdline")
+            if os.fsencode(conf) in _read(entry).split(b"\0")
+        ]
+
+    def ask(url: str) -> str:
+        with httpx.stream("POST", f"{url}/function/talk", headers=RECORD, timeout=30) as reply:
+            run: str = reply.headers["x-call-id"]
+            text = ""
+            for piece in reply.iter_text():
+                text += piece
+                if "piece 10\n" in text:
+                    break
+        httpx.delete(f"{url}/run/{run}")
+        return run
+
+    def kept(url: str) -> set[str]:
+        """Runs that are over, as the store has them."""
+        reply = httpx.get(f"{url}/runs", params={"state": "cancelled"})
+        return {record["id"] for record in reply.json()["runs"]} if reply.status_code == 200 else set()
+
+    with serve.start(*flags) as (running, url):
+        serve.deploy(url, "talk", HANDLER)
+        first = ask(url)
+        wait_until(lambda: first in kept(url), "the first run is kept")
+        assert 0o600 == conf.stat().st_mode & 0o777
+        token = json.loads(conf.read_text())["authorization"]["token"]
+        assert not any(token.encode() in _read(entry) for entry in Path("/proc").glob("[0-9]*/cmdline"))
+        killed = own()
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(own()) == 2 and not set(own()) & set(killed), "NATS is started again")
+        wait_until(lambda: first in kept(url), "its runs are there again")
+        second = ask(url)
+        wait_until(lambda: second in kept(url), "runs are kept again")
+        os.kill(running.process.pid, signal.SIGKILL)
+    wait_until(lambda: not own(), "NATS ends with its gateway")
+
+    with serve.start(*flags) as (running, url):
+        replies = [httpx.get(f"{url}/run/{run}") for run in (first, second)]
+        states = [reply.json()["state"] for reply in replies]
+        text = httpx.get(f"{url}/run/{second}/stream", timeout=10).text
+    wait_until(lambda: not own(), "NATS is ended with its gateway")
+
+    assert ["cancelled", "cancelled"] == states
+    assert "piece 10\n" in text
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

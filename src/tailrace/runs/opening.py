@@ -1,17 +1,19 @@
-"""Opens the runs of a gateway on a NATS that runs already."""
+"""Opens the runs of a gateway, on a NATS that runs already or on one of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import nats
 import nats.errors
 from nats.aio.client import Client
 
+from tailrace.addresses import EMBEDDED
 from tailrace.errors import RunsUnavailable
+from tailrace.nats.embedded import embedded_nats
 from tailrace.runs.keeper import Runs
 from tailrace.runs.numbers import RunNumbers
 from tailrace.runs.peers import gateway_name, open_node
@@ -22,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 CONNECT_S = 5
 RECONNECT_S = 1
+# An event that was accepted survives the end of any process; a loss of power may take those of so long.
+SYNC_S = 2.0
 
 
 @contextlib.asynccontextmanager
@@ -34,19 +38,21 @@ async def open_runs(settings: Settings, state_dir: Path, numbers: RunNumbers) ->
     if not settings.nats_url:
         yield None
         return
-    client = await _connect(settings)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        urls, token = settings.nats_url, ""
+        if urls == (EMBEDDED,):
+            nats_dir, limit = state_dir / "nats", 2 * settings.runs_max_bytes
+            own = await stack.enter_async_context(embedded_nats(nats_dir, sync_s=SYNC_S, limit_bytes=limit))
+            urls, token = (own.url,), own.token
+        client = await _connect(settings, urls, token)
+        stack.push_async_callback(client.close)
         runs = Runs(client, gateway_name(open_node(state_dir / "node")), settings, numbers)
         await runs.start(Bounds(settings.runs_max_age_s, settings.runs_max_bytes, settings.runs_copies))
-        try:
-            yield runs
-        finally:
-            await runs.aclose()
-    finally:
-        await client.close()
+        stack.push_async_callback(runs.aclose)
+        yield runs
 
 
-async def _connect(settings: Settings) -> Client:
+async def _connect(settings: Settings, urls: Sequence[str], token: str) -> Client:
     creds = str(settings.nats_creds) if settings.nats_creds else None
     client = Client()
 
@@ -62,12 +68,12 @@ async def _connect(settings: Settings) -> Client:
 
     try:
         await client.connect(
-            list(settings.nats_url), user_credentials=creds, connect_timeout=CONNECT_S,
+            list(urls), user_credentials=creds, token=token or None, connect_timeout=CONNECT_S,
             max_reconnect_attempts=1, reconnect_time_wait=RECONNECT_S, name="tailrace",
             error_cb=quiet, disconnected_cb=lost, reconnected_cb=ready,
         )  # fmt: skip
     except (nats.errors.Error, OSError, TimeoutError, ValueError) as failed:
-        where = ", ".join(settings.nats_url)
+        where = ", ".join(urls)
         raise RunsUnavailable(
             f"no NATS answers at {where}: {failed or type(failed).__name__}",
             hint="Start it, or correct nats_url (TAILRACE_NATS_URL).",
