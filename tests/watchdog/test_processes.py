@@ -192,7 +192,8 @@ def test_a_caller_who_leaves_ends_the_process_and_its_children(town: Town, tmp_p
     deploy_process(town, "long", {"run.sh": script}, Process("sh run.sh", mode="streaming"))
 
     with httpx.stream("POST", f"{town.url}/function/long", timeout=20) as reply:
-        next(reply.iter_text())
+        pieces = reply.iter_text()  # dropped, it would close the connection
+        next(pieces)
         until = time.monotonic() + 10
         while not (mark.is_file() and mark.read_text().strip()):
             assert time.monotonic() < until

@@ -38,6 +38,7 @@ def serve_process(listener: socket.socket, boot: Boot, journal: Journal, reporte
     except ValueError as wrong:
         raise LoadFailed(str(wrong), hint="docs/reference/watchdog.md lists the variables.") from None
     os.chdir(Path(boot.root, "function"))
+    os.environ.update(_secrets_env(boot))
 
     def log(stream: str, text: str) -> None:
         for line in text.splitlines(keepends=True):
@@ -50,28 +51,26 @@ def serve_process(listener: socket.socket, boot: Boot, journal: Journal, reporte
         config.fprocess, config.upstream_port, log, is_private=True, line_limit=config.log_buffer_size
     )
     app = build_app(config, child, log_call)
-    lifespan = _living(child, _child_env(boot), journal) if isinstance(app, HttpApp) else None
+    lifespan = _living(child, journal) if isinstance(app, HttpApp) else None
     serve_async(listener, app, journal, reporter, lambda: reporter.loaded(0.0), lifespan=lifespan)
 
 
-def _child_env(boot: Boot) -> dict[str, str]:
-    """The replica's environment with the way to its secrets: for Python by a hook, for others a folder."""
-    env = dict(os.environ)
-    if boot.secrets:
-        folder = Path(os.environ.get("HOME", boot.root)).parent / "secrets"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for name, path in boot.secrets.items():
-            (folder / name).symlink_to(path)
-        env["secrets_path"] = str(folder)
-        env["TAILRACE_SECRET_FILES"] = json.dumps(dict(boot.secrets))
-    return env
+def _secrets_env(boot: Boot) -> dict[str, str]:
+    """The way to its secrets: for Python by a hook, for others a folder with links to their files."""
+    if not boot.secrets:
+        return {}
+    folder = Path(os.environ.get("HOME", boot.root)).parent / "secrets"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name, path in boot.secrets.items():
+        (folder / name).symlink_to(path)
+    return {"secrets_path": str(folder), "TAILRACE_SECRET_FILES": json.dumps(dict(boot.secrets))}
 
 
 @contextlib.asynccontextmanager
-async def _living(child: Child, env: dict[str, str], journal: Journal) -> AsyncIterator[None]:
+async def _living(child: Child, journal: Journal) -> AsyncIterator[None]:
     """The process while the replica serves; when it ends by itself, so does the replica."""
     try:
-        await child.start(env)
+        await child.start(os.environ)
     except NotListening as failed:
         raise LoadFailed(str(failed), hint=_hint(child)) from None
     except OSError as failed:
