@@ -417,3 +417,52 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
 
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_namespaces_are_made_listed_and_removed(shell: Shell) -> None:
+    """One that is there, or holds something, or is no name, is told with what to do."""
+    made = shell.run("namespace", "create", "staging", "--label", "team=chat", "--annotation", "a=b")
+    listed = shell.run("namespace", "list", "--json")
+    again = shell.run("namespace", "create", "staging")
+    shell.run("secret", "create", "key", "-n", "staging", stdin=b"x")
+    held = shell.run("namespace", "remove", "staging")
+    shell.run("secret", "remove", "key", "-n", "staging")
+    removed = shell.run("namespace", "remove", "staging")
+    odd = [shell.run("namespace", "create", name) for name in ("No", "..", "")]
+    pair = shell.run("namespace", "create", "x", "--label", "novalue")
+
+    assert "created staging\n" == made.stdout
+    assert {"name": "staging"} in json.loads(listed.stdout)
+    assert (1, True) == (again.returncode, "exists already" in again.stderr)
+    assert (1, True) == (held.returncode, "still holds secrets key" in held.stderr)
+    assert "removed staging\n" == removed.stdout
+    assert [1, 1, 1] == [one.returncode for one in odd]
+    assert "key=value" in pair.stderr
+
+
+def test_a_function_is_scaled(shell: Shell) -> None:
+    """Up and back; a count that is none and a function that is not there are refused."""
+    two = shell.run("scale", "api", "2")
+    described = json.loads(shell.run("describe", "api", "--json").stdout)
+    one = shell.run("scale", "api", "1")
+
+    assert "api is to have 2 replicas\n" == two.stdout
+    assert 2 == described["replicas"]
+    assert "api is to have 1 replica\n" == one.stdout
+    assert 2 == shell.run("scale", "api", "101").returncode
+    assert "not deployed" in shell.run("scale", "none", "1").stderr
+
+
+def test_a_password_is_forgotten(shell: Shell, tmp_path: Path) -> None:
+    """Of this gateway alone; the second time there is none."""
+    (tmp_path / "config.yml").write_text(
+        "auths:\n  - {gateway: http://a.example, auth: basic, token: YTpi}\n"
+        "  - {gateway: http://b.example, auth: basic, token: YTpi}\n"
+    )
+    forgot = shell.run("logout", "--gateway", "http://a.example", OPENFAAS_CONFIG=str(tmp_path))
+    again = shell.run("logout", "--gateway", "http://a.example", OPENFAAS_CONFIG=str(tmp_path))
+
+    assert "forgot the password for http://a.example\n" == forgot.stdout
+    assert (1, "error: no password is kept for http://a.example\n") == (again.returncode, again.stderr)
+    assert "a.example" not in (tmp_path / "config.yml").read_text()
+    assert "b.example" in (tmp_path / "config.yml").read_text()

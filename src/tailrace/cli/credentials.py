@@ -39,10 +39,30 @@ def find_authorization(gateway: str, env: Mapping[str, str]) -> str:
 def save_basic(gateway: str, authorization: str, env: Mapping[str, str]) -> Path:
     """Keep ``Basic ...`` for this gateway, readable by this user only; other gateways' entries stay."""
     path = config_path(env)
-    entries = (
-        [e for e in _entries(path) if not _same(e.get("gateway", ""), gateway)] if path.is_file() else []
-    )
-    entries.append({"gateway": gateway, "auth": "basic", "token": authorization.removeprefix("Basic ")})
+    token = authorization.removeprefix("Basic ")
+    _write(path, [*_others(path, gateway), {"gateway": gateway, "auth": "basic", "token": token}])
+    return path
+
+
+def forget(gateway: str, env: Mapping[str, str]) -> bool:
+    """Drop what is kept for this gateway; False when nothing is. Other gateways' entries stay."""
+    path = config_path(env)
+    others = _others(path, gateway)
+    if not path.is_file() or len(others) == len(_entries(path)):
+        return False
+    _write(path, others)
+    return True
+
+
+def _others(path: Path, gateway: str) -> list[dict[str, str]]:
+    """The entries of other gateways."""
+    if not path.is_file():
+        return []
+    return [entry for entry in _entries(path) if not _same(entry.get("gateway", ""), gateway)]
+
+
+def _write(path: Path, entries: list[dict[str, str]]) -> None:
+    """Replace the file, readable by this user only."""
     import yaml
 
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,7 +73,6 @@ def save_basic(gateway: str, authorization: str, env: Mapping[str, str]) -> Path
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return path
 
 
 def _entries(path: Path) -> list[dict[str, str]]:

@@ -17,11 +17,14 @@ from tailrace.cli.commands import (
     list,
     llm,
     login,
+    logout,
     logs,
+    namespace,
     new,
     reload,
     remove,
     runs,
+    scale,
     secret,
     serve,
     up,
@@ -50,9 +53,11 @@ _VERBS = (
     ("describe", describe, "Show one function and its last error."),
     ("deploy", deploy, "Deploy a stack file to a gateway."),
     ("remove", remove, "Remove functions."),
+    ("scale", scale, "Set how many replicas a function has."),
     ("serve", serve, "Run the gateway for a server."),
     ("reload", reload, "Have `serve` read its settings again."),
     ("login", login, "Keep a gateway's password."),
+    ("logout", logout, "Forget a gateway's password."),
     ("doctor", doctor, "Check this machine."),
     ("watchdog", watchdog, "Run any program as a function."),
     ("version", version, "Print the version."),
@@ -60,6 +65,7 @@ _VERBS = (
 for _name, _module, _words in _VERBS:
     app.command(_name, short_help=_words, cls=Command)(_module.command)
 app.add_typer(llm.app, name="llm", short_help="Run a small local model, or a mock.")
+app.add_typer(namespace.app, name="namespace", short_help="Create, list and remove namespaces.")
 app.add_typer(runs.app, name="runs", short_help="List, watch and stop recorded runs.")
 app.add_typer(secret.app, name="secret", short_help="Create, list and remove secrets.")
 
