@@ -15,6 +15,7 @@ import pytest
 
 from tests.build.test_context import DOCKERFILE, USUAL
 from tests.kit.gateway import Town, running_town
+from tests.kit.patience import wait_until
 
 pytestmark = pytest.mark.slow
 SECRET = b"payload s3cret"
@@ -178,6 +179,19 @@ def test_a_wrong_signature_is_refused_before_anything_is_read(town: Town, signat
 
     assert [401, 401] == [reply.status_code for reply in replies]
     assert "--payload-secret" in replies[0].text
+
+
+def test_a_client_that_leaves_ends_its_build_and_leaves_nothing(town: Town) -> None:
+    """In the middle of an installation, many times: places and folders are given back."""
+    body = pack({**FLASK, "context/function/requirements.txt": "https://192.0.2.1/slow.whl\n"}, "slow:1")
+    headers = {"X-Build-Signature": f"sha256={hmac.new(SECRET, body, hashlib.sha256).hexdigest()}"}
+    bundles = town.work.parent / "state" / "bundles"
+    for _ in range(6):
+        with httpx.stream("POST", f"{town.url}/build", content=body, headers=headers, timeout=60) as reply:
+            assert 200 == reply.status_code
+
+    wait_until(lambda: not list(bundles.glob(".tmp-*")), "the folders of builds are removed")
+    assert "success" == lines(post(town, pack(FLASK)))[-1]["status"]
 
 
 def test_another_secret_s_signature_is_wrong(town: Town) -> None:

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -44,7 +44,17 @@ async def post(request: Request) -> Response:
     except BaseException:
         await stack.aclose()
         raise
-    return UntilGone(_lines(here, built, stack), media_type="application/x-ndjson")
+    lines = _lines(here, built, stack)
+    # Begun here, so that it is closed, and gives back what it holds, also when the client is gone already.
+    first = await anext(lines)
+    return UntilGone(_after(first, lines), media_type="application/x-ndjson")
+
+
+async def _after(first: bytes, lines: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(lines):
+        yield first
+        async for line in lines:
+            yield line
 
 
 async def _read(request: Request, here: Parts, secret: bytes, folder: Path) -> Built:
@@ -59,7 +69,7 @@ async def _read(request: Request, here: Parts, secret: bytes, folder: Path) -> B
         await asyncio.to_thread(tar.unlink, missing_ok=True)
 
 
-async def _lines(here: Parts, built: Built, stack: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
+async def _lines(here: Parts, built: Built, stack: contextlib.AsyncExitStack) -> AsyncGenerator[bytes, None]:
     """What happens, as faas-cli reads it; the last line says how it ended."""
     async with stack:
         name = FunctionName(
