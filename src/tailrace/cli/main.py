@@ -10,6 +10,7 @@ import typer
 
 from tailrace import __version__
 from tailrace.cli.commands import (
+    build,
     deploy,
     describe,
     doctor,
@@ -19,6 +20,7 @@ from tailrace.cli.commands import (
     login,
     logs,
     new,
+    push,
     reload,
     remove,
     runs,
@@ -49,6 +51,9 @@ _VERBS = (
     ("list", list, "List the functions."),
     ("describe", describe, "Show one function and its last error."),
     ("deploy", deploy, "Deploy a stack file to a gateway."),
+    ("build", build, "Build a stack file's functions onto a gateway."),
+    ("publish", build, "The same as build: there is no registry."),
+    ("push", push, "Check that a gateway has the images."),
     ("remove", remove, "Remove functions."),
     ("serve", serve, "Run the gateway for a server."),
     ("reload", reload, "Have `serve` read its settings again."),
