@@ -131,19 +131,10 @@ async def open_gateway(
         reconciler = Reconciler(table, provider, logs)
         stack.push_async_callback(reconciler.aclose)
 
-        builder = _open_builder(settings, state, provider)
         parts = Parts(
-            settings,
-            table,
-            reconciler,
-            provider,
-            provider.bundles,
-            logs,
-            provider.prune,
-            time.monotonic,
-            runs,
-            builder,
-        )
+            settings, table, reconciler, provider, provider.bundles, logs, provider.prune, time.monotonic,
+            runs, _open_builder(settings, state, provider),
+        )  # fmt: skip
         control = state.sockets / "control.sock"
         await stack.enter_async_context(serving(build_app(parts, auth), control))
         stack.callback(metrics.stop)
