@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
+from tailrace.build.builder import Builder, read_payload_secret
+from tailrace.build.sealed import open_box_key
 from tailrace.control.app import build_app
 from tailrace.control.guard import open_auth
 from tailrace.control.metrics.app import Metrics, serving_metrics
@@ -32,7 +35,7 @@ from tailrace.provider.process.provider import ProcessProvider
 from tailrace.runs.numbers import RunNumbers
 from tailrace.runs.opening import open_runs
 from tailrace.settings import Settings
-from tailrace.state import open_state
+from tailrace.state import State, open_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ async def open_gateway(
         AddressTaken: the port, or that of the metrics, belongs to another process.
         InvalidRequest: the host is no address of this machine, the socket handed in does not listen, or
             the certificate cannot be used.
+        PlatformError: the payload secret cannot be used.
         StateTaken: another gateway owns the state directory.
         RunsUnavailable: no NATS answers at ``nats_url``.
     """
@@ -128,16 +132,9 @@ async def open_gateway(
         stack.push_async_callback(reconciler.aclose)
 
         parts = Parts(
-            settings,
-            table,
-            reconciler,
-            provider,
-            provider.bundles,
-            logs,
-            provider.prune,
-            time.monotonic,
-            runs,
-        )
+            settings, table, reconciler, provider, provider.bundles, logs, provider.prune, time.monotonic,
+            runs, _open_builder(settings, state, provider),
+        )  # fmt: skip
         control = state.sockets / "control.sock"
         await stack.enter_async_context(serving(build_app(parts, auth), control))
         stack.callback(metrics.stop)
@@ -159,6 +156,22 @@ async def open_gateway(
         stack.enter_context(calm_collector())
         token = auth.token if auth else ""
         yield Gateway(url, token, new_password, logs, table, edge, certificate, metrics, call_log)
+
+
+def _open_builder(settings: Settings, state: State, provider: ProcessProvider) -> Builder | None:
+    if settings.payload_secret_file is None:
+        return None
+    secret = functools.partial(read_payload_secret, settings.payload_secret_file)
+    secret()  # one that cannot be used is told at the start, not at the first build
+    return Builder(
+        state.builds,
+        bundles=provider.bundles,
+        install=provider.install,
+        key=open_box_key(state.path),
+        secret=secret,
+        limit_bytes=settings.build_limit,
+        bundle_limit_bytes=settings.bundle_limit,
+    )
 
 
 @contextlib.contextmanager

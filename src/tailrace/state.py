@@ -24,7 +24,7 @@ TEMPORARY = ".tmp-"
 # A unix socket's path has 104 bytes on macOS (108 on Linux) with its NUL; 30 of them are for the file
 # name: a replica id of at most 24 characters and ".sock".
 _SOCKETS_PATH_LIMIT = 104 - 1 - 30
-_FOLDERS = ("bundles", "environments", "functions", "namespaces", "replicas", "runtime", "secrets")
+_FOLDERS = ("builds", "bundles", "environments", "functions", "namespaces", "replicas", "runtime", "secrets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class State:
     @property
     def bundles(self) -> Path:
         return self.path / "bundles"
+
+    @property
+    def builds(self) -> Path:
+        """What the remote builder has received and not built yet; half-made, so cleared at open."""
+        return self.path / "builds"
 
     @property
     def environments(self) -> Path:

@@ -90,9 +90,62 @@ def test_an_image_has_1_to_512_characters(tmp_path: Path, image: str) -> None:
 def test_an_image_without_a_bundle_says_how_to_bring_it(tmp_path: Path) -> None:
     """The text names the image and the command."""
     with pytest.raises(NotFound) as caught:
-        open_store(tmp_path).resolve("f:latest")
+        open_store(tmp_path).resolve("ghcr.io/somebody/f:1")
 
-    assert "image 'f:latest' has no bundle here\nRun: tailrace deploy -f stack.yaml; " in caught.value.text
+    assert caught.value.text.startswith("image 'ghcr.io/somebody/f:1' was not built for this gateway")
+    assert "Run: tailrace build -f stack.yaml" in caught.value.text
+
+
+@pytest.mark.parametrize(
+    ("tagged", "asked"),
+    [
+        ("f", "f:latest"),
+        ("f:latest", "f"),
+        ("localhost:5000/f", "localhost:5000/f:latest"),
+        ("f:1", "f:1"),
+        ("f:1", "f@sha256:{digest}"),
+        ("f:1", "other:tag@sha256:{digest}"),
+    ],
+)
+def test_an_image_is_found_by_its_tag_and_by_its_digest(tmp_path: Path, tagged: str, asked: str) -> None:
+    """No tag is ``latest``; a digest is the bundle's own, whatever stands before it."""
+    store = open_store(tmp_path)
+    bundle = make_bundle(tmp_path / "f")
+
+    async def act() -> None:
+        await store.put(bundle.digest, in_pieces(bundle.data))
+        await store.tag(tagged, bundle.digest)
+
+    run(act())
+    assert bundle.digest == store.resolve(asked.format(digest=bundle.digest))
+
+
+@pytest.mark.parametrize("image", ["f:2", "f@sha256:" + "0" * 64, "f@sha256:../tags", "f@", "f@md5:1"])
+def test_another_tag_or_digest_is_not_found(tmp_path: Path, image: str) -> None:
+    """What was tagged as f:1 answers to nothing else, and a digest never becomes a path."""
+    store = open_store(tmp_path)
+    bundle = make_bundle(tmp_path / "f")
+
+    async def act() -> None:
+        await store.put(bundle.digest, in_pieces(bundle.data))
+        await store.tag("f:1", bundle.digest)
+
+    run(act())
+    with pytest.raises(NotFound):
+        store.resolve(image)
+
+
+def test_a_digest_cannot_be_given_another_meaning(tmp_path: Path) -> None:
+    """Only tags are given."""
+    store = open_store(tmp_path)
+    bundle = make_bundle(tmp_path / "f")
+
+    async def act() -> None:
+        await store.put(bundle.digest, in_pieces(bundle.data))
+        await store.tag(f"f@sha256:{'0' * 64}", bundle.digest)
+
+    with pytest.raises(InvalidDeployment, match="names a digest"):
+        run(act())
 
 
 def test_a_tag_needs_its_bundle(tmp_path: Path) -> None:

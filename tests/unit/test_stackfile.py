@@ -111,6 +111,9 @@ def test_every_key_of_the_contract_is_read(folder: Path) -> None:
     assert hello.limits == Resources(memory="128Mi", cpu="500m")
     assert hello.read_only_root_filesystem is True
     assert hello.build_args == {"PYTHON_VERSION": "3.12"}
+    assert hello.build_options == ("dev",)
+    assert hello.copies == {"common": folder / "common"}
+    assert hello.template is None
 
 
 def test_what_has_no_meaning_yet_is_said_once_a_key(folder: Path) -> None:
@@ -122,7 +125,10 @@ def test_what_has_no_meaning_yet_is_said_once_a_key(folder: Path) -> None:
 
     notes = "\n".join(stack.notes_on(stack.functions))
 
-    assert "'build_args' (of hello, two) has no effect" in notes
+    assert (
+        "'build_args' (of hello) has no effect: Tailrace's own runtime serves python3-flask-debian" in notes
+    )
+    assert "'build_args' (of two) has no effect where nothing is built" in notes
     for key in ("fprocess", "constraints", "limits", "requests", "readonly_root_filesystem", "platforms"):
         assert f"'{key}' (of hello)" in notes
     for key in ("build_options", "build_secrets", "configuration.templates"):
@@ -138,7 +144,62 @@ def test_notes_are_about_the_functions_that_are_asked_for(folder: Path) -> None:
 
     notes = stack.notes_on(stack.select(pattern="two"))
 
-    assert notes == ("stack.yaml: 'fprocess' (of two) has no effect in Tailrace yet",)
+    runtime = "Tailrace's own runtime serves python3-http"
+    assert notes == (f"stack.yaml: 'fprocess' (of two) has no effect: {runtime}",)
+
+
+@pytest.mark.parametrize("lang", ["node20", "python3-flask", "python3-http-debian", "my.own_1"])
+def test_a_pulled_template_beside_the_file_is_taken(folder: Path, lang: str) -> None:
+    """Also one of a name of ours: what its server does is decided when it is built. Its keys have meaning."""
+    (folder / "template" / lang).mkdir(parents=True)
+
+    stack = read(folder, FN.replace("python3-flask", lang) + "    fprocess: x\n    build_args: {A: 1}\n")
+
+    assert stack.functions[0].template == folder / "template" / lang
+    assert stack.notes == ()
+
+
+def test_a_pulled_template_in_the_current_folder_is_taken(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As faas-cli looks for it."""
+    here = tmp_path_factory.mktemp("here")
+    (here / "template" / "bash").mkdir(parents=True)
+    monkeypatch.chdir(here)
+
+    stack = read(folder, FN.replace("python3-flask", "bash"))
+
+    assert stack.functions[0].template == here / "template" / "bash"
+
+
+def test_a_dockerfile_needs_no_template(folder: Path) -> None:
+    """Its handler folder is the whole context; whether that can run is said when it is built."""
+    stack = read(folder, FN.replace("python3-flask", "dockerfile"))
+
+    assert (stack.functions[0].lang, stack.functions[0].template) == ("dockerfile", None)
+
+
+@pytest.mark.parametrize("lang", ["../hello", "/etc", ".hidden", "a/b", ""])
+def test_a_template_is_a_name_never_a_path(folder: Path, lang: str) -> None:
+    """A path would reach what is no template."""
+    (folder / "template").mkdir()
+
+    assert refusal(folder, FN.replace("python3-flask", f"'{lang}'"))
+
+
+@pytest.mark.parametrize("place", ["..", ".", "../other", "/etc", "hello/../.."])
+def test_what_is_copied_lies_inside_the_project(folder: Path, place: str) -> None:
+    """The project itself and what is outside are refused, as faas-cli does."""
+    refused = refusal(folder, f"{FN}configuration:\n  copy: ['{place}']\n")
+
+    assert "is not inside the folder" in refused.message
+
+
+def test_what_is_copied_has_to_be_there(folder: Path) -> None:
+    """The message names it."""
+    refused = refusal(folder, f"{FN}configuration:\n  copy: [./commn]\n")
+
+    assert "'./commn' in 'copy' does not exist" in refused.message
 
 
 def test_a_plain_stack_file_has_no_notes(folder: Path) -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
+from tailrace.build.extract import check_name, write_member
 from tailrace.build.requirements import Requirements, read_requirements
 from tailrace.build.tar import Member, read_members
 from tailrace.errors import InvalidBundle, TooLarge
@@ -27,11 +28,11 @@ MANIFEST = "tailrace.json"
 FOLDER = "function"
 # Where `from function import handler` finds it.
 HANDLERS = (f"{FOLDER}/handler.py", f"{FOLDER}/handler/__init__.py")
-REQUIREMENTS = f"{FOLDER}/requirements.txt"
+REQUIREMENTS_FILE = "requirements.txt"
 MAX_FILES = 10_000
-_MANIFEST_LIMIT = 4096
-_COMPONENT_LIMIT = 255  # bytes; what ext4 and APFS take
-_PATH_LIMIT = 1024  # bytes; macOS's PATH_MAX
+_MANIFEST_LIMIT = 64 * 1024
+_MODES = ("http", "streaming", "serializing", "static")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _SKIPPED_FOLDERS = frozenset(
     {
         "__pycache__", ".git", ".hg", ".svn", ".venv", "venv", "node_modules", ".tox",
@@ -72,21 +73,25 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """What ``tailrace.json`` says.
 
     ``lang`` names the template that runs the handler; with a ``process`` it only says where that came from.
+    ``index`` names the private package index of its requirements, if there was one.
     """
 
     format: int
     lang: str
     process: Process | None = None
+    index: str = ""
 
 
-def pack_folder(folder: Path, *, lang: str, limit_bytes: int, process: Process | None = None) -> Bundle:
+def pack_folder(
+    folder: Path, *, lang: str, limit_bytes: int, process: Process | None = None, index: str = ""
+) -> Bundle:
     """The folder as a bundle: sorted, without times, owners, caches and what editors leave.
 
     A link that points inside the folder is packed as what it points at.
 
     Args:
         process: How it is run when it brings its own process; then ``node_modules`` is packed too.
-
+        index: The name of the private package index that its requirements come from.
     Raises:
         InvalidBundle: no handler in it; a link that points outside, nowhere or at its own parent; a file
             that is neither regular nor folder; over 10,000 files.
@@ -96,10 +101,12 @@ def pack_folder(folder: Path, *, lang: str, limit_bytes: int, process: Process |
         raise InvalidBundle(f"handler folder '{folder}' does not exist")
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        manifest = msgspec.json.encode(Manifest(1, lang, process))
+        manifest = msgspec.json.encode(Manifest(1, lang, process, index))
+        if len(manifest) > _MANIFEST_LIMIT:
+            raise InvalidBundle(f"what the function's process is told is over {_MANIFEST_LIMIT:,} bytes")
         tar.addfile(_header(MANIFEST, len(manifest)), io.BytesIO(manifest))
         names = []
-        for path, name in _walk(folder, _SKIPPED_FOLDERS - {"node_modules"} if process else _SKIPPED_FOLDERS):
+        for path, name in walk(folder, with_modules=process is not None):
             names.append(name)
             if len(names) > MAX_FILES:
                 raise InvalidBundle(f"handler folder '{folder}' holds over {MAX_FILES:,} files")
@@ -109,7 +116,7 @@ def pack_folder(folder: Path, *, lang: str, limit_bytes: int, process: Process |
     if process is None:
         _check_handler(names)
     else:
-        _check_process(process)
+        check_process(process)
     data = out.getvalue()
     return Bundle(hashlib.sha256(data).hexdigest(), data)
 
@@ -143,7 +150,7 @@ def unpack(tar_path: Path, destination: Path, *, limit_bytes: int) -> Manifest:
     if manifest.process is None:
         _check_handler(sorted(seen))
     else:
-        _check_process(manifest.process)
+        check_process(manifest.process)
     _close_folders(destination)
     return manifest
 
@@ -162,7 +169,7 @@ def read_manifest(root: Path) -> Manifest:
             f"bundle has no readable {MANIFEST}: {exc}",
             hint=f'Expected: {{"format":1,"lang":"python3-flask"}} in {MANIFEST}, then {FOLDER}/.',
         ) from exc
-    if manifest.format != 1 or not 0 < len(manifest.lang) <= 64:
+    if manifest.format != 1 or not 0 < len(manifest.lang) <= 64 or len(manifest.index) > 64:
         raise InvalidBundle(f"bundle is of format {manifest.format}; this Tailrace reads format 1")
     return manifest
 
@@ -173,20 +180,27 @@ def bundle_requirements(root: Path, manifest: Manifest) -> Requirements:
     Raises:
         InvalidBundle: a list is not what is supported.
     """
-    files = (
-        [REQUIREMENTS]
-        if manifest.process is None
-        else [f"{FOLDER}/{f}" for f in manifest.process.requirements]
-    )
-    lines = {line for file in files for line in read_requirements(root / file).lines}
-    return Requirements(tuple(sorted(lines, key=lambda line: (not line.startswith("-"), line))))
+    return folder_requirements(root / FOLDER, manifest.process, index=manifest.index)
 
 
-def _walk(folder: Path, skipped: frozenset[str]) -> Iterator[tuple[Path, str]]:
-    """Every file and folder below folder, sorted, as (path to read, name in the bundle)."""
-    top = folder.resolve()
+def folder_requirements(folder: Path, process: Process | None, *, index: str = "") -> Requirements:
+    """As `bundle_requirements`, of what is packed as ``function/``."""
+    files = [REQUIREMENTS_FILE] if process is None else process.requirements
+    lines = {line for file in files for line in read_requirements(folder / file).lines}
+    return Requirements(tuple(sorted(lines, key=lambda line: (not line.startswith("-"), line))), index)
+
+
+def walk(folder: Path, *, with_modules: bool) -> Iterator[tuple[Path, str]]:
+    """Every file and folder that is packed, sorted, as (path to read, name in the bundle).
+
+    Args:
+        with_modules: ``node_modules`` is among them.
+    Raises:
+        InvalidBundle: a name that cannot travel, or a link that leads outside, nowhere or in circles.
+    """
+    skipped = _SKIPPED_FOLDERS - {"node_modules"} if with_modules else _SKIPPED_FOLDERS
     yield folder, FOLDER
-    yield from _walk_below(folder, FOLDER, (top,), skipped)
+    yield from _walk_below(folder, FOLDER, (folder.resolve(),), skipped)
 
 
 def _walk_below(
@@ -262,48 +276,6 @@ def _check_path(member: Member) -> str:
     return path
 
 
-def check_name(name: str) -> None:
-    """Refuse a path of an archive that is not a plain relative one. Raises InvalidBundle."""
-    shown = name[:200].encode("unicode_escape").decode()
-    if not name.isprintable() or "\\" in name:
-        raise InvalidBundle(f"file name '{shown}' holds a character that is not accepted")
-    parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        raise InvalidBundle(f"file name '{shown}' is not a plain relative path")
-    if len(name.encode()) > _PATH_LIMIT or any(len(part.encode()) > _COMPONENT_LIMIT for part in parts):
-        raise InvalidBundle(f"file name '{shown}' is too long")
-
-
-def write_member(root: Path, path: str, member: Member, file: BinaryIO) -> None:
-    """Write one member of an archive below root, read-only and durable; its path is known to be plain.
-
-    Raises:
-        InvalidBundle: it collides with another one, or is cut short.
-    """
-    target = root / path
-    try:
-        if member.is_folder:
-            target.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # O_EXCL: two names that this file system takes for one (case, Unicode forms) are refused.
-        mode = 0o555 if member.is_executable else 0o444
-        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    except (FileExistsError, NotADirectoryError) as exc:
-        raise InvalidBundle(f"bundle's '{path}' collides with another of its names") from exc
-    with os.fdopen(handle, "wb") as out:
-        left = member.size
-        while left:
-            data = file.read(min(left, 1 << 20))
-            if not data:
-                raise InvalidBundle("bundle is cut short")
-            out.write(data)
-            left -= len(data)
-        out.flush()
-        os.fchmod(out.fileno(), mode)  # whatever the umask is
-        os.fsync(out.fileno())
-
-
 def _close_folders(root: Path) -> None:
     for folder, _, _ in os.walk(root, topdown=False):
         sync_folder(Path(folder))
@@ -311,11 +283,23 @@ def _close_folders(root: Path) -> None:
         Path(folder).chmod(0o700 if Path(folder) == root else 0o555)
 
 
-def _check_process(process: Process) -> None:
-    if process.mode not in ("http", "streaming", "serializing", "static"):
-        raise InvalidBundle(f"bundle asks for mode '{process.mode[:40]}', which the watchdog does not have")
+def check_process(process: Process) -> None:
+    """Refuse a process that the watchdog could not run, whatever its files are.
+
+    Raises:
+        InvalidBundle: no command, a mode that the watchdog does not have, a variable that cannot be set.
+    """
+    if process.mode not in _MODES:
+        raise InvalidBundle(
+            f"mode '{process.mode[:40]}' is none of the watchdog's here; it has {', '.join(_MODES)}"
+        )
     if not process.fprocess.strip() and process.mode != "static":
         raise InvalidBundle("bundle names no fprocess: the command that answers its calls")
+    for name, value in process.env.items():
+        if not _VARIABLE.fullmatch(name) or "\0" in value:
+            raise InvalidBundle(f"variable '{name[:80]!a}' of the function's process cannot be set")
+    if "\0" in process.fprocess + process.upstream_url:
+        raise InvalidBundle("fprocess or upstream_url holds a NUL")
     for file in process.requirements:
         check_name(file)
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import uv
 
+from tailrace.build.indexes import PackageIndex
 from tailrace.build.requirements import Requirements, redact
 from tailrace.errors import EnvironmentFailed
 from tailrace.state import TEMPORARY, remove_tree, sync_folder
@@ -42,6 +43,10 @@ _PASSED = frozenset({"PATH", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"})
 _PASSED_PREFIXES = ("UV_", "PIP_")
 
 
+def _nowhere(_: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """An environment that is complete. ``python`` starts its interpreter."""
@@ -52,6 +57,26 @@ class Environment:
     @property
     def python(self) -> Path:
         return self.path / "bin" / "python"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who asked for a build, and how its installer's words may be told."""
+
+    name: str
+    tell: Tell
+    show: Tell
+    index: PackageIndex | None
+
+    def show_line(self, line: str) -> None:
+        if words := self.clean(f"{line}\n").strip():
+            self.show(words)
+
+    def clean(self, output: str) -> str:
+        """The installer's output without credentials, and without what tells of folders of ours."""
+        output = re.sub(r"(?m)^(?:Using |Creating virtual |Activate with: ).*\n", "", output)
+        output = self.index.redact(output) if self.index else output
+        return re.sub(r"/\S*/(?=runtime\.txt|requirements\.txt)", "", redact(output))
 
 
 @dataclass(slots=True)
@@ -80,7 +105,15 @@ class Environments:
         environment = self._place(requirements)
         return environment if environment.python.exists() else None
 
-    async def ensure(self, requirements: Requirements, *, name: str, tell: Tell) -> Environment:
+    async def ensure(
+        self,
+        requirements: Requirements,
+        *,
+        name: str,
+        tell: Tell,
+        show: Tell = _nowhere,
+        index: PackageIndex | None = None,
+    ) -> Environment:
         """The environment for these requirements, built when it is not there yet.
 
         Callers with equal requirements share one build; it is killed when the last of them is cancelled.
@@ -88,6 +121,8 @@ class Environments:
         Args:
             name: The function's name, for the texts.
             tell: Takes lines of progress, without newlines; not called when there is nothing to build.
+            show: Takes the installer's own lines as they come.
+            index: Where the packages come from, for this build alone; its name is that of the requirements.
         Raises:
             EnvironmentFailed: the requirements cannot be installed; the text quotes the installer.
         """
@@ -97,7 +132,12 @@ class Environments:
         key = self._place(requirements).key
         build = self._builds.get(key)
         if build is None:
-            work = self._build(requirements, name, tell)
+            if requirements.index and index is None:
+                raise EnvironmentFailed(
+                    f"requirements of '{name}' came from a private package index, which is kept nowhere",
+                    hint="Build the function again, with its build secret.",
+                )
+            work = self._build(requirements, _Asked(name, tell, show, index))
             build = self._builds[key] = _Build(asyncio.create_task(work, name=f"environment {key[:12]}"))
         else:
             tell("waiting for the same requirements, which another function is installing")
@@ -129,55 +169,60 @@ class Environments:
             sys.implementation.cache_tag,
             sysconfig.get_platform(),
             _base_python(),
+            *([requirements.index] if requirements.index else []),
         ]
         key = hashlib.sha256(json.dumps(seen).encode()).hexdigest()
         return Environment(key, self._folder / key[:32])
 
-    async def _build(self, requirements: Requirements, name: str, tell: Tell) -> Environment:
+    async def _build(self, requirements: Requirements, asked: _Asked) -> Environment:
         async with self._free:
             started = time.monotonic()
-            tell(f"installing requirements of '{name}': {_few(requirements.names)}")
+            asked.tell(f"installing requirements of '{asked.name}': {_few(requirements.names)}")
             place = self._place(requirements)
             temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self._folder))
             try:
-                await self._install(temporary, requirements, name)
+                await self._install(temporary, requirements, asked)
                 await asyncio.to_thread(_move_into_place, temporary / "env", place.path)
             except OSError as exc:  # a full disk, or no uv
-                raise EnvironmentFailed(f"requirements of '{name}' could not be installed: {exc}") from exc
+                raise EnvironmentFailed(
+                    f"requirements of '{asked.name}' could not be installed: {exc}"
+                ) from exc
             finally:
                 await asyncio.shield(asyncio.to_thread(remove_tree, temporary))
-            tell(f"environment ready in {time.monotonic() - started:.1f} s")
+            asked.tell(f"environment ready in {time.monotonic() - started:.1f} s")
             return place
 
-    async def _install(self, temporary: Path, requirements: Requirements, name: str) -> None:
-        lists = {"runtime.txt": self._runtime, "requirements.txt": requirements}
+    async def _install(self, temporary: Path, requirements: Requirements, asked: _Asked) -> None:
+        both = {"runtime.txt": self._runtime, "requirements.txt": requirements}
+        lists = {file: wanted for file, wanted in both.items() if wanted.lines}
         for file, wanted in lists.items():
             (temporary / file).write_text("".join(f"{line}\n" for line in wanted.lines))
         env = temporary / "env"
         venv = ["venv", "--relocatable", "--no-project", "--no-python-downloads", "--python", _base_python()]
-        await self._run(name, *venv, str(env))
-        if not any(wanted.lines for wanted in lists.values()):
+        await self._run(asked, *venv, str(env))
+        if not lists:
             return
-        asked = [part for file in lists for part in ("-r", str(temporary / file))]
+        parts = [part for file in lists for part in ("-r", str(temporary / file))]
         install = ["pip", "install", "--compile-bytecode", "--python", str(env / "bin" / "python")]
-        await self._run(name, *install, *asked)
+        await self._run(asked, *install, *parts)
 
-    async def _run(self, name: str, *arguments: str) -> None:
+    async def _run(self, asked: _Asked, *arguments: str) -> None:
         """Run uv in a group of its own; the group is dead when this returns, however it returns."""
         process = await asyncio.create_subprocess_exec(
             uv.find_uv_bin(), "--no-progress", "--color", "never", *arguments,
             # Not the current folder: uv would read the pyproject.toml of whatever project that is.
-            cwd="/", env=self._env, start_new_session=True,
+            cwd="/", env=asked.index.installer_env(self._env) if asked.index else self._env,
+            start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert process.stdout is not None  # a pipe was asked for
         try:
             async with asyncio.timeout(_BUILD_TIMEOUT_S):
-                output = await _read_tail(process.stdout)
+                output = await _read_tail(process.stdout, asked.show_line)
                 code = await process.wait()
         except TimeoutError:
             raise EnvironmentFailed(
-                f"requirements of '{name}' were not installed within {_BUILD_TIMEOUT_S:.0f} s"
+                f"requirements of '{asked.name}' were not installed within {_BUILD_TIMEOUT_S:.0f} s"
             ) from None
         finally:
             if process.returncode is None:
@@ -185,15 +230,13 @@ class Environments:
                     os.killpg(process.pid, signal.SIGKILL)
                 await asyncio.shield(process.wait())
         if code:
-            raise self._failed(name, output)
+            raise self._failed(asked, output)
 
-    def _failed(self, name: str, output: str) -> EnvironmentFailed:
-        output = re.sub(r"(?m)^Using Python .* environment at: .*\n", "", output)
-        words = re.sub(r"/\S*/(?=runtime\.txt|requirements\.txt)", "", redact(output))
-        lines = [line.rstrip() for line in words.splitlines() if line.strip()][-_QUOTED_LINES:]
+    def _failed(self, asked: _Asked, output: str) -> EnvironmentFailed:
+        lines = [line.rstrip() for line in asked.clean(output).splitlines() if line.strip()][-_QUOTED_LINES:]
         quoted = "\n".join(lines)[-_QUOTED_CHARACTERS:]
         return EnvironmentFailed(
-            f"requirements of '{name}' could not be installed:\n{quoted}", hint=self._hint(output)
+            f"requirements of '{asked.name}' could not be installed:\n{quoted}", hint=self._hint(output)
         )
 
     def _hint(self, output: str) -> str | None:
@@ -232,10 +275,16 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:8]) + more
 
 
-async def _read_tail(stream: asyncio.StreamReader) -> str:
-    tail = b""
+async def _read_tail(stream: asyncio.StreamReader, show: Tell) -> str:
+    """The end of what comes; whole lines are shown as they come, and the parts of one over 64 KiB are."""
+    tail, line = b"", b""
     while data := await stream.read(_OUTPUT_LIMIT):
         tail = (tail + data)[-_OUTPUT_LIMIT:]
+        *whole, line = (line + data).split(b"\n")
+        if len(line) > _OUTPUT_LIMIT:
+            whole, line = [*whole, line], b""
+        for found in whole:
+            show(found.decode("utf-8", "replace"))
     return tail.decode("utf-8", "replace")
 
 

@@ -23,9 +23,13 @@ _REMOTE = re.compile(r"(?:https?|git\+https?|git\+ssh)://", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """Lines for the installer: options first, then requirements, sorted and without repeats."""
+    """Lines for the installer: options first, then requirements, sorted and without repeats.
+
+    ``index`` names the private package index that they came from, whose address is kept nowhere; '' for none.
+    """
 
     lines: tuple[str, ...]
+    index: str = ""
 
     @property
     def names(self) -> list[str]:

@@ -21,10 +21,10 @@ from typing import BinaryIO
 import msgspec
 
 from tailrace.build.bundle import bundle_requirements, read_manifest, unpack
+from tailrace.build.images import IMAGE_LIMIT, pinned_digest, with_tag
 from tailrace.errors import InvalidBundle, InvalidDeployment, NotFound, TooLarge
 from tailrace.state import TEMPORARY, remove_tree, sync_folder, write_atomically
 
-IMAGE_LIMIT = 512  # characters
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 # Written and hashed in one turn of a worker thread: about 2 ms of work, so the hop pays.
 _BATCH = 1 << 20
@@ -38,12 +38,6 @@ class _Tag(msgspec.Struct):
 def is_digest(text: str) -> bool:
     """Whether text is a SHA-256 as 64 lower-case hex digits."""
     return _DIGEST.fullmatch(text) is not None
-
-
-def with_tag(image: str) -> str:
-    """The image with ``:latest`` where it names no tag. Source: contract section 5, tag modes."""
-    last = image.rpartition("/")[2]
-    return image if not last or ":" in last or "@" in last else f"{image}:latest"
 
 
 class BundleStore:
@@ -80,33 +74,34 @@ class BundleStore:
         finally:
             await asyncio.to_thread(packed.unlink, missing_ok=True)
 
-    def workspace(self) -> Path:
-        """A new folder for what may become a bundle. The caller removes it, else the next start does."""
-        return Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self._folder))
-
     async def tag(self, image: str, digest: str) -> None:
         """Let image mean this bundle from now on; durable when it returns.
 
         Raises:
             NotFound: no such bundle.
-            InvalidDeployment: image is empty, over 512 characters or not valid Unicode.
+            InvalidDeployment: image is empty, over 512 characters or not valid Unicode, or names a digest.
         """
         self.path(digest)
+        if pinned_digest(image):
+            raise InvalidDeployment(
+                f"image '{image[:80]}' names a digest; a tag is expected, such as name:1.0"
+            )
         path = self._tag_path(image)
         await asyncio.to_thread(self._write_tag, path, msgspec.json.encode(_Tag(image, digest)))
 
     def resolve(self, image: str) -> str:
-        """The digest that image means now.
+        """The digest that image means now: of its tag, ``latest`` when it has none, or the one it names.
 
         Raises:
-            NotFound: nothing was uploaded under this image; the text says how to.
+            NotFound: nothing was built or uploaded under this image; the text says how to.
             InvalidDeployment: image is empty, over 512 characters or not valid Unicode.
         """
-        digest = self._read_tag(self._tag_path(image))
-        if digest is None or not (self._folder / digest).is_dir():
+        digest = self._read_tag(self._tag_path(image)) if "@" not in image else pinned_digest(image)
+        if digest is None or not is_digest(digest) or not (self._folder / digest).is_dir():
             raise NotFound(
-                f"image '{image}' has no bundle here",
-                hint="Run: tailrace deploy -f stack.yaml; or faas-cli up --remote-builder URL.",
+                f"image '{image[:IMAGE_LIMIT]}' was not built for this gateway; it pulls from no registry",
+                hint="Run: tailrace build -f stack.yaml (or: faas-cli up --remote-builder URL "
+                "--payload-secret FILE); then deploy again.",
             )
         return digest
 

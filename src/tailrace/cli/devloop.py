@@ -128,6 +128,10 @@ class DevLoop:
         package = await asyncio.to_thread(
             pack, function, limit_bytes=self._limit_bytes, extra_env=self._extras.env
         )
+        for note in package.notes:
+            if note not in self._notes:
+                self._notes.add(note)
+                self._view.say(function.name.short, self._paint.dim(f"note: {note}"))
         await self._put_secrets(folder, function)
         if self._sent.get(function.name) == package.fingerprint:
             return
@@ -219,9 +223,11 @@ def read_secret(folder: Path, name: str, fallback: Mapping[str, bytes]) -> bytes
 
 def _watched(stack: Stack, functions: tuple[StackFunction, ...]) -> tuple[list[Path], list[Path]]:
     """Folders to watch as a whole, and single paths, which are seen when they come to be."""
-    folders = {f.handler for f in functions if f.handler is not None}
+    folders = {folder for f in functions for folder in (f.handler, f.template) if folder is not None}
+    copies = {path for f in functions for path in f.copies.values()}
+    folders |= {path for path in copies if path.is_dir()}
     secrets_folder = stack.path.parent.absolute() / SECRETS_FOLDER
     secrets = {secrets_folder / secret for f in functions for secret in f.secrets}
     if secrets and not secrets_folder.is_dir():
         secrets = {secrets_folder}
-    return sorted(folders), sorted({*stack.read_from, *secrets, *folders})
+    return sorted(folders), sorted({*stack.read_from, *secrets, *copies, *folders})

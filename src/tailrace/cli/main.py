@@ -10,6 +10,7 @@ import typer
 
 from tailrace import __version__
 from tailrace.cli.commands import (
+    build,
     deploy,
     describe,
     doctor,
@@ -21,6 +22,7 @@ from tailrace.cli.commands import (
     logs,
     namespace,
     new,
+    push,
     reload,
     remove,
     runs,
@@ -52,6 +54,9 @@ _VERBS = (
     ("list", list, "List the functions."),
     ("describe", describe, "Show one function and its last error."),
     ("deploy", deploy, "Deploy a stack file to a gateway."),
+    ("build", build, "Build a stack file's functions onto a gateway."),
+    ("publish", build, "The same as build: there is no registry."),
+    ("push", push, "Check that a gateway has the images."),
     ("remove", remove, "Remove functions."),
     ("scale", scale, "Set how many replicas a function has."),
     ("serve", serve, "Run the gateway for a server."),

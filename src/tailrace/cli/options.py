@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 import typer
 
 from tailrace.gateway_url import DEFAULT_GATEWAY
+
+
+class TagMode(enum.StrEnum):
+    """Where the tag of an image comes from."""
+
+    LATEST = "latest"
+    SHA = "sha"
+    BRANCH = "branch"
+    DESCRIBE = "describe"
+    DIGEST = "digest"
+
 
 Gateway = Annotated[
     str | None,
@@ -45,6 +57,20 @@ Regex = Annotated[
 ]
 Envsubst = Annotated[
     bool, typer.Option("--envsubst/--no-envsubst", help="Replace ${VAR:-default} in the stack file.")
+]
+Tag = Annotated[
+    TagMode,
+    typer.Option(
+        "--tag",
+        help="Where the image's tag comes from: as written, git's sha, branch, describe, or a digest.",
+    ),
+]
+Builtin = Annotated[
+    bool,
+    typer.Option(
+        "--builtin/--no-builtin",
+        help="Let Tailrace's runtime serve stock templates that it has itself, instead of their own server.",
+    ),
 ]
 FunctionArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="The function: NAME or NAME.NAMESPACE.")

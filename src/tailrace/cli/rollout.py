@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import msgspec
 
-from tailrace.build.bundle import Bundle, pack_folder
-from tailrace.build.context import assemble, handler_process, read_context
-from tailrace.build.store import with_tag
+from tailrace.build.bundle import Bundle
+from tailrace.build.images import with_tag
+from tailrace.cli.packing import pack_code
 from tailrace.cli.stackfile import StackFunction
 from tailrace.client import Client
+from tailrace.errors import InvalidBundle, TailraceError, TooLarge
 from tailrace.model import Resources
 from tailrace.wire import openfaas
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A function ready to be sent. ``bundle`` is None when the stack file only names an image."""
+    """A function ready to be sent; ``notes`` are what the person should know.
+
+    ``bundle`` is None when the stack file only names an image.
+    """
 
     function: StackFunction
     bundle: Bundle | None
     deployment: openfaas.FunctionDeployment
+    notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> bytes:
@@ -52,31 +54,21 @@ def pack(function: StackFunction, *, limit_bytes: int, extra_env: Mapping[str, s
     Args:
         extra_env: What the function gets unless the stack file sets it.
     Raises:
-        InvalidBundle, TooLarge: the folder cannot be packed.
+        InvalidBundle, TooLarge: the folder cannot be packed, or cannot run without Docker.
     """
-    bundle = _bundle(function, function.handler, limit_bytes) if function.handler is not None else None
+    bundle: Bundle | None = None
+    notes: tuple[str, ...] = ()
+    if function.handler is not None:
+        bundle, notes = pack_code(function, limit_bytes=limit_bytes)
     function = replace(function, env={**extra_env, **function.env})
-    return Package(function, bundle, deployment_of(function))
+    return Package(function, bundle, deployment_of(function), notes)
 
 
-def _bundle(function: StackFunction, handler: Path, limit_bytes: int) -> Bundle:
-    """A handler of ours as it lies there; anything else as a build context, or by its fprocess."""
-    if function.template is None and not function.copies:
-        process = None if function.lang else handler_process(function.fprocess, dict(function.env))
-        return pack_folder(handler, lang=function.lang or "own", limit_bytes=limit_bytes, process=process)
-    with tempfile.TemporaryDirectory(prefix="tailrace-build-") as place:
-        folder = Path(place, "context")
-        template = function.template or _bare_template(Path(place, "template"), function)
-        assemble(template, handler, folder, function.copies)
-        return read_context(folder).pack(limit_bytes=limit_bytes)
-
-
-def _bare_template(place: Path, function: StackFunction) -> Path:
-    """A template that only says what the stack file says."""
-    place.mkdir()
-    said = {"language": function.lang or "own", "fprocess": function.fprocess}
-    (place / "template.yml").write_text("".join(f"{key}: {json.dumps(text)}\n" for key, text in said.items()))
-    return place
+def named_after(failed: TailraceError, function: StackFunction) -> TailraceError:
+    """An error about a handler folder says whose: a stack file may have many, a filter may pick one."""
+    if not isinstance(failed, InvalidBundle | TooLarge):
+        return failed
+    return type(failed)(f"function '{function.name.short}': {failed.message}", hint=failed.hint)
 
 
 def deployment_of(function: StackFunction) -> openfaas.FunctionDeployment:

@@ -24,6 +24,15 @@ def with_client(gateway: str | None, use: Callable[[Client], Awaitable[Result]])
     return run_async(work())
 
 
+def chosen_gateway(option: str | None, of_stack: str) -> str | None:
+    """The option, the stack file's gateway unless it is only the default, the variable.
+
+    Source: contract 1.4.
+    """
+    named = "" if of_stack.rstrip("/") == DEFAULT_GATEWAY else of_stack
+    return option or named or os.environ.get("OPENFAAS_URL")
+
+
 def function_name(text: str, namespace: str = "") -> FunctionName:
     """The function a person means.
 

@@ -7,6 +7,7 @@ one and its line; scalars keep their source text.
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,26 +20,30 @@ from tailrace.errors import InvalidDeployment, NotFound, TailraceError
 from tailrace.model import Resources
 from tailrace.names import DEFAULT_NAMESPACE, FunctionName, is_function_label, is_secret_name
 
+# The lang whose handler folder is the whole build context.
+DOCKERFILE = "dockerfile"
+# Where pulled templates lie, beside the stack file or in the current folder.
+TEMPLATES = "template"
 DEFAULT_NAMES = ("stack.yaml", "stack.yml")
 _TOP = ("version", "provider", "functions", "configuration")
 _GPUS = ("nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu")
+# Of a build with a template's own server; the runtime's functions have none.
+_OF_BUILDS = ("build_args", "build_options")
 # Accepted because existing files have them; none changes anything here yet, and each is said once.
 _NO_MEANING_YET = (
     "constraints",
     "limits",
     "requests",
     "readonly_root_filesystem",
-    "build_args",
-    "build_options",
     "build_secrets",
     "platforms",
 )
+_LANG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NO_EFFECT = "has no effect in Tailrace yet"
 _NOT_NEEDED = "is not needed: request bodies are always complete before a Flask handler runs"
 _FUNCTION = (
-    "lang", "handler", "fprocess", "image", "namespace", "skip_build", "environment", "environment_file",
-    "secrets",
-    "labels", "annotations", *_NO_MEANING_YET,
+    "lang", "handler", "image", "namespace", "skip_build", "environment", "environment_file", "secrets",
+    "labels", "annotations", "fprocess", *_OF_BUILDS, *_NO_MEANING_YET,
 )  # fmt: skip
 
 
@@ -46,16 +51,18 @@ _FUNCTION = (
 class StackFunction:
     """One function of the file.
 
-    ``handler`` is None for a function that only names an image. ``template`` is the pulled one of its lang;
-    None for one of ours, and for a handler that its ``fprocess`` runs. ``copies`` go into its folder.
+    Attributes:
+        handler: None for a function that only names an image.
+        lang: Empty for a handler that its ``fprocess`` runs.
+        template: The folder of a pulled template; None: one of ours, or none.
+        copies: What else goes into the handler's folder, by where it goes.
+        as_it_stands: A template's own server is never replaced by the runtime.
     """
 
     name: FunctionName
     image: str
     lang: str = ""
     handler: Path | None = None
-    template: Path | None = None
-    copies: tuple[Path, ...] = ()
     fprocess: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
@@ -66,6 +73,10 @@ class StackFunction:
     requests: Resources | None = None
     read_only_root_filesystem: bool = False
     build_args: Mapping[str, str] = field(default_factory=dict)
+    build_options: tuple[str, ...] = ()
+    template: Path | None = None
+    copies: Mapping[str, Path] = field(default_factory=dict)
+    as_it_stands: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +198,7 @@ class _StackReader:
         self._path = path
         self._reader = Reader(path.name)
         self._files = [path]
-        self._copies: tuple[Path, ...] = ()
+        self._copies: dict[str, Path] = {}
         # Key and words of a note, and the functions it is about.
         self._notes: dict[tuple[str, str], list[str]] = {}
 
@@ -223,20 +234,22 @@ class _StackReader:
         r.check_keys(configuration, ("templates", "copy"), "configuration")
         for entry in r.rows(configuration, "templates"):
             r.check_keys(r.table(entry, "a template"), ("name", "source"), "a template")
-        self._copies = tuple(self._copied(top, folder) for folder in r.texts(configuration, "copy"))
+        for text in r.texts(configuration, "copy"):
+            self._read_copy(text, configuration.lines["copy"])
         if "templates" in configuration.items:
             self._notes["configuration.templates", _NO_EFFECT] = []
 
-    def _copied(self, top: Table, text: str) -> Path:
-        """A folder that is copied into every handler, below the file's own. Source: contract section 5."""
-        here = self._path.parent.resolve()
-        folder = (here / text).resolve()
-        if not folder.is_dir() or folder == here or not folder.is_relative_to(here):
+    def _read_copy(self, text: str, line: int) -> None:
+        """A file or folder below the stack file's own folder, which goes to the same place in handlers."""
+        top = self._path.parent.absolute()
+        path = Path(os.path.normpath(top / text))
+        if path == top or not path.is_relative_to(top):
             raise self._reader.refuse(
-                top.lines["configuration"],
-                f"configuration.copy: '{text}' is no folder below that of the file",
+                line, f"'{text}' in 'copy' is not inside the folder of {self._path.name}"
             )
-        return folder
+        if not path.exists():
+            raise self._reader.refuse(line, f"'{text}' in 'copy' does not exist")
+        self._copies[str(path.relative_to(top))] = path
 
     def _read_function(self, functions: Table, name: str) -> StackFunction:
         r = self._reader
@@ -246,24 +259,22 @@ class _StackReader:
             )
         table = r.subtable(functions, name)
         r.check_keys(table, _FUNCTION, "a function")
-        for key in _NO_MEANING_YET:
-            if key in table.items:
-                self._note(key, _NO_EFFECT, name)
+        self._note_all(table, _NO_MEANING_YET, _NO_EFFECT, name)
         namespace = r.text(table, "namespace") or DEFAULT_NAMESPACE
         if not is_function_label(namespace):
             raise r.refuse(table.lines["namespace"], f"namespace '{namespace}' is no valid name")
-        r.texts(table, "build_options")
         r.texts_by_key(table, "build_secrets")
         lang, handler, template = self._read_code(table, name)
-        if lang and template is None and "fprocess" in table.items:
-            self._note("fprocess", _NO_EFFECT, name)
+        if handler is None or not lang:
+            self._note_all(table, _OF_BUILDS, "has no effect where nothing is built", name)
+        elif template is None and lang and lang != DOCKERFILE:
+            words = f"has no effect: Tailrace's own runtime serves {lang}"
+            self._note_all(table, ("fprocess", *_OF_BUILDS), words, name)
         return StackFunction(
             name=FunctionName(name, namespace),
             image=r.text(table, "image") or f"{name}:latest",
             lang=lang,
             handler=handler,
-            template=template,
-            copies=self._copies,
             fprocess=r.text(table, "fprocess"),
             env=self._read_env(table, name),
             secrets=self._read_secrets(table),
@@ -274,10 +285,13 @@ class _StackReader:
             requests=self._read_resources(table, "requests"),
             read_only_root_filesystem=r.flag(table, "readonly_root_filesystem"),
             build_args=r.texts_by_key(table, "build_args", pairs=True),
+            build_options=r.texts(table, "build_options"),
+            template=template,
+            copies=self._copies if handler is not None else {},
         )
 
     def _read_code(self, table: Table, name: str) -> tuple[str, Path | None, Path | None]:
-        """Lang, the handler's folder, and the folder of a pulled template."""
+        """Its lang, its handler's folder, and the folder of a pulled template."""
         r = self._reader
         lang, handler = r.text(table, "lang"), r.text(table, "handler")
         if r.flag(table, "skip_build") or (not lang and not handler):
@@ -287,25 +301,28 @@ class _StackReader:
         if not handler or not (lang or r.text(table, "fprocess")):
             missing = "handler" if not handler else "lang, and no fprocess"
             raise r.refuse(table.line, f"function '{name}' has no {missing}")
-        template = self._find_template(table, lang) if lang else None
+        template = self._find_template(lang, table.lines["lang"]) if lang else None
         folder = (self._path.parent / Path(handler).expanduser()).absolute()
         if not folder.is_dir():
             raise r.refuse(table.lines["handler"], f"the handler of '{name}' is no folder: {handler}")
         return lang, folder, template
 
-    def _find_template(self, table: Table, lang: str) -> Path | None:
-        """The pulled template of a lang that is none of ours, in template/ beside the file; None for ours."""
-        from tailrace.build.templates import find_template, template_names
+    def _find_template(self, lang: str, line: int) -> Path | None:
+        """The pulled template of this name; None when there is none, and it is ours or a Dockerfile."""
+        from tailrace.build.templates import find_template
 
-        pulled = self._path.parent / "template" / lang
-        if lang not in template_names() and "/" not in lang and (pulled / "template.yml").is_file():
-            return pulled
+        if lang == DOCKERFILE:
+            return None
+        if _LANG.fullmatch(lang):
+            for beside in (self._path.parent, Path.cwd()):
+                if (beside / TEMPLATES / lang).is_dir():
+                    return (beside / TEMPLATES / lang).absolute()
         try:
             find_template(lang)
         except TailraceError as bad:
-            hint = "It needs Docker." if lang.lower() == "dockerfile" else bad.hint
-            words = f"{bad.message}, neither of ours nor in template/"
-            raise self._reader.refuse(table.lines["lang"], words, hint=hint) from None
+            pull = f"Or pull it into ./{TEMPLATES}/{lang} first."
+            hint = f"{bad.hint} {pull}" if bad.hint else pull
+            raise self._reader.refuse(line, bad.message, hint=hint) from None
         return None
 
     def _read_env(self, table: Table, name: str) -> dict[str, str]:
@@ -336,6 +353,11 @@ class _StackReader:
         found = r.subtable(table, key)
         r.check_keys(found, ("memory", "cpu", *_GPUS), key)
         return Resources(memory=r.text(found, "memory"), cpu=r.text(found, "cpu"))
+
+    def _note_all(self, table: Table, keys: Iterable[str], words: str, function: str) -> None:
+        for key in keys:
+            if key in table.items:
+                self._note(key, words, function)
 
     def _note(self, key: str, words: str, function: str) -> None:
         self._notes.setdefault((key, words), []).append(function)

@@ -23,6 +23,10 @@ class Deployed:
     is_new: bool
 
 
+class _Image(msgspec.Struct):
+    digest: str
+
+
 class Functions(Connection):
     """The functions of a gateway."""
 
@@ -97,3 +101,12 @@ class Functions(Connection):
         kind = "application/octet-stream"
         path = f"/system/bundles/{digest}"
         await self.system("PUT", path, query={"image": image}, body=data, content_type=kind)
+
+    async def find_image(self, image: str) -> str:
+        """The digest of what the image means on this gateway.
+
+        Raises:
+            NotFound: nothing was built under it.
+        """
+        reply = await self.system("GET", "/system/bundles", query={"image": image})
+        return decode(reply.body, _Image).digest

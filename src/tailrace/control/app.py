@@ -17,7 +17,7 @@ from tailrace.control.openapi import describe
 from tailrace.control.parts import Parts
 from tailrace.control.serve import Cut
 from tailrace.control.table import ROWS, Answerer
-from tailrace.errors import TailraceError
+from tailrace.errors import QueueFull, TailraceError
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ def _choosing(answers: dict[str, Answerer]) -> Answerer:
 
 async def _on_tailrace_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, TailraceError)
-    return PlainTextResponse(f"{error.text}\n", error.http_status)
+    later = {"Retry-After": "10"} if isinstance(error, QueueFull) else None
+    return PlainTextResponse(f"{error.text}\n", error.http_status, headers=later)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

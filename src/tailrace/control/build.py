@@ -1,160 +1,143 @@
-"""``POST /build`` and ``GET /publickey``: OpenFaaS's remote builder, for functions that need no Docker.
+"""``POST /build`` and ``GET /publickey``: the remote builder that ``faas-cli --remote-builder`` talks to.
 
-Both answer who has the payload secret, not who has the admin's password, and without one are not there.
+Both are there only with a payload secret, whose signature is all the credentials they ask for.
+
+Source: contract 1.5.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import contextlib
-import hashlib
-import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from pathlib import Path
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from tailrace.build.remote import Built, build, check_signature, receive
+from tailrace.build import sealed
+from tailrace.build.builder import Builder, Job, Progress
 from tailrace.control.parts import Parts, UntilGone, json_reply, parts
-from tailrace.errors import NotFound, PlatformError, TailraceError
-from tailrace.model import FunctionSpec
-from tailrace.names import FunctionName
-from tailrace.state import remove_tree, write_atomically
-from tailrace.wire import openfaas
+from tailrace.errors import NotFound, TailraceError, UnsupportedContent
+from tailrace.wire.openfaas import BuildResult, PublicKey
 
-# faas-cli reads lines of less than 64 KiB.
-LINE_LIMIT = 32 * 1024
-SECRET_LIMIT = 4096
-_NAME = re.compile(r"[^a-z0-9]+")
+logger = logging.getLogger(__name__)
+
+NDJSON = "application/x-ndjson"
+# faas-cli reads lines of under 64 KiB (bufio.Scanner); a character takes at most 6 bytes in JSON.
+_LINE_CHARACTERS = 4096
+_BATCH_BYTES = 32 * 1024
+_HEARTBEAT_S = 15.0
+# What a client that takes no stream is told at the end.
+_LOG_LINES = 1000
+_TYPES = ("", "application/octet-stream", "application/x-tar")
 
 
 async def post(request: Request) -> Response:
-    """Build a context: what is wrong with it is a 4xx, what happens then comes as lines of JSON."""
-    here = parts(request)
-    secret = await asyncio.to_thread(_secret, here)
-    stack = contextlib.AsyncExitStack()
-    try:
-        await stack.enter_async_context(here.builds.place())
-        folder = await asyncio.to_thread(here.bundles.workspace)
-        stack.push_async_callback(asyncio.to_thread, remove_tree, folder)
-        built = await _read(request, here, secret, folder)
-    except BaseException:
-        await stack.aclose()
-        raise
-    lines = _lines(here, built, stack)
-    # Begun here, so that it is closed, and gives back what it holds, also when the client is gone already.
-    first = await anext(lines)
-    return UntilGone(_after(first, lines), media_type="application/x-ndjson")
-
-
-async def _after(first: bytes, lines: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-    async with contextlib.aclosing(lines):
-        yield first
-        async for line in lines:
-            yield line
-
-
-async def _read(request: Request, here: Parts, secret: bytes, folder: Path) -> Built:
-    """Receive the tar and say what it is. Nothing of it is looked at before its signature was checked."""
-    tar, limit = folder / "context.tar", here.settings.build_limit
-    try:
-        found = await receive(request.stream(), tar, secret, limit_bytes=limit)
-        check_signature(found, request.headers.get("x-build-signature", ""))
-        (folder / "files").mkdir()
-        return await asyncio.to_thread(build, tar, folder / "files", limit_bytes=limit)
-    finally:
-        await asyncio.to_thread(tar.unlink, missing_ok=True)
-
-
-async def _lines(here: Parts, built: Built, stack: contextlib.AsyncExitStack) -> AsyncGenerator[bytes, None]:
-    """What happens, as faas-cli reads it; the last line says how it ended."""
-    async with stack:
-        name = FunctionName(
-            _NAME.sub("-", built.image.lower().rpartition("/")[2].partition(":")[0]).strip("-")[:63]
+    """Build what the body's tar holds; progress as NDJSON, or one JSON object for who accepts none."""
+    builder = _builder(request)
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in _TYPES:
+        raise UnsupportedContent(
+            f"expected Content-Type application/octet-stream, got '{content_type[:100]}'"
         )
-        yield _line(built, "in_progress", f"{built.image}: {built.meaning.words}")
-        if built.had_secrets:
-            yield _line(built, "in_progress", "build secrets are Docker's; they were dropped unread")
-        try:
-            digest, data = built.bundle.digest, built.bundle.data
-            await here.bundles.put(digest, _once(data))
-            await here.bundles.tag(built.image, digest)
-            async for words in _prepared(here, FunctionSpec(name, built.image, digest)):
-                yield _line(built, "in_progress", words)
-            await here.prune([function.spec.bundle for function in here.table])
-        except TailraceError as failed:
-            yield _line(built, "failed", *failed.text.splitlines(), error=failed.message)
-        else:
-            yield _line(built, "success", f"{built.image} is ready: {built.bundle.digest[:12]}")
-        finally:
-            if here.table.get(name) is None:
-                here.logs.forget(name)
-
-
-async def _prepared(here: Parts, spec: FunctionSpec) -> AsyncIterator[str]:
-    """Build its environment, so that the deployment that follows is quick; what is told meanwhile."""
-    with here.logs.follow(spec.name) as follower:
-        preparing = asyncio.ensure_future(here.provider.prepare(spec))
-        try:
-            while not preparing.done():
-                telling = asyncio.ensure_future(anext(follower))
-                await asyncio.wait((preparing, telling), return_when=asyncio.FIRST_COMPLETED)
-                if telling.done() and telling.result().instance == "tailrace":
-                    yield telling.result().text.rstrip("\n")
-                telling.cancel()
-            await preparing
-        finally:
-            preparing.cancel()
-            await asyncio.gather(preparing, return_exceptions=True)
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-def _line(built: Built, status: str, *words: str, error: str = "") -> bytes:
-    log = [word[: LINE_LIMIT // 8] for word in words][:64]
-    while sum(map(len, log)) > LINE_LIMIT // 2:
-        log.pop(0)
-    shown = openfaas.BuildResult(log=log, image=built.image, status=status, error=error[: LINE_LIMIT // 8])
-    return msgspec.json.encode(shown) + b"\n"
-
-
-async def get_public_key(request: Request) -> Response:
-    """A key to seal build secrets with. They are Docker's, so what is sealed with it is dropped unread."""
     here = parts(request)
-    await asyncio.to_thread(_secret, here)
-    return json_reply(await asyncio.to_thread(_public_key, here.settings.state_dir / "build-key"))
+    async with contextlib.AsyncExitStack() as stack:
+        receiving = builder.receiving(request.stream(), request.headers.get("x-build-signature", ""))
+        try:
+            job = await stack.enter_async_context(receiving)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        is_stream = NDJSON in request.headers.get("accept", "")
+        return _Building(job, stack.pop_all(), lambda: _prune(here), is_stream=is_stream)
 
 
-def _secret(here: Parts) -> bytes:
-    """The payload secret; read at each build, so that a new one counts at once."""
-    path = here.settings.payload_secret_file
-    if path is None:
+async def _prune(here: Parts) -> None:
+    """Remove bundles that a tag has left, as every upload does."""
+    await here.prune([function.spec.bundle for function in here.table])
+
+
+async def get_key(request: Request) -> Response:
+    """The public key that build secrets are sealed with."""
+    key = _builder(request).key
+    return json_reply(PublicKey(key.id, sealed.ALGORITHM, key.public))
+
+
+class _Building(UntilGone):
+    """A build that runs as long as its client listens."""
+
+    def __init__(
+        self,
+        job: Job,
+        held: contextlib.AsyncExitStack,
+        prune: Callable[[], Awaitable[None]],
+        *,
+        is_stream: bool,
+    ) -> None:
+        self._job = job
+        self._held = held
+        self._prune = prune
+        body = self._lines() if is_stream else self._whole()
+        super().__init__(body, media_type=NDJSON if is_stream else "application/json")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)
+
+    async def _lines(self) -> AsyncIterator[bytes]:
+        async for result in self._results():
+            yield msgspec.json.encode(result) + b"\n"
+
+    async def _whole(self) -> AsyncIterator[bytes]:
+        log: list[str] = []
+        result = BuildResult([])
+        async for result in self._results():
+            log = [*log, *result.log][-_LOG_LINES:]
+        yield msgspec.json.encode(msgspec.structs.replace(result, log=log))
+
+    async def _results(self) -> AsyncIterator[BuildResult]:
+        async with self._job.running() as progress:
+            while not progress.is_over:
+                # An empty line now and then tells proxies that this is alive.
+                for batch in _batches(await progress.take(_HEARTBEAT_S)) or [[]]:
+                    yield BuildResult(batch)
+        outcome = _outcome(progress, self._job.upload.config.image)
+        await self._held.aclose()  # who reads the outcome finds nothing of the build but its image
+        if outcome.status == "success":
+            await self._prune()
+        yield outcome
+
+
+def _outcome(progress: Progress, image: str) -> BuildResult:
+    assert progress.task is not None  # it runs as long as there is a progress
+    failed = progress.task.exception()
+    if failed is None:
+        return BuildResult([], progress.task.result().image, "success")
+    if not isinstance(failed, TailraceError):
+        logger.error("building %s failed", image, exc_info=failed)
+        return BuildResult([], image, "failed", "the gateway failed to build it; its log says why")
+    return BuildResult([], image, "failed", failed.text[: 2 * _LINE_CHARACTERS])
+
+
+def _batches(lines: list[str]) -> list[list[str]]:
+    """The lines in lists that stay below the limit of one line of the reply."""
+    found: list[list[str]] = []
+    size = _BATCH_BYTES
+    for line in lines:
+        clipped = line[:_LINE_CHARACTERS]
+        size += len(msgspec.json.encode(clipped))
+        if size > _BATCH_BYTES:
+            found.append([])
+            size = len(msgspec.json.encode(clipped))
+        found[-1].append(clipped)
+    return found
+
+
+def _builder(request: Request) -> Builder:
+    builder = parts(request).builder
+    if builder is None:
         raise NotFound(
-            "there is no builder here", hint="Start the gateway with --payload-secret-file FILE to have one."
+            "there is no remote builder here", hint="Start the gateway with --payload-secret-file FILE."
         )
-    try:
-        with path.open("rb") as file:
-            secret = file.read(SECRET_LIMIT + 1).strip()
-    except OSError as failed:
-        raise PlatformError(f"payload secret '{path}' cannot be read: {failed.strerror}") from failed
-    if not 0 < len(secret) <= SECRET_LIMIT:
-        raise PlatformError(f"payload secret '{path}' is empty or over {SECRET_LIMIT} bytes")
-    return secret
-
-
-def _public_key(path: Path) -> openfaas.PublicKey:
-    from nacl.public import PrivateKey
-
-    if not path.is_file():
-        write_atomically(path, bytes(PrivateKey.generate()))
-    public = bytes(PrivateKey(path.read_bytes()).public_key)
-    return openfaas.PublicKey(
-        key_id=hashlib.sha256(public).hexdigest()[:16],
-        algorithm="nacl/box",
-        public_key=base64.b64encode(public).decode(),
-    )
+    return builder

@@ -1,21 +1,37 @@
-"""``PUT /system/bundles/<sha256>``: a handler folder arrives, and an image tag comes to mean it."""
+"""``/system/bundles``: a handler folder arrives and an image tag comes to mean it; what a tag means."""
 
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace.control.parts import parts
+from tailrace.build.images import with_tag
+from tailrace.control.parts import json_reply, parts
 from tailrace.errors import InvalidRequest, UnsupportedContent
 
 _TYPES = ("", "application/octet-stream", "application/x-tar")
 
 
+class Image(msgspec.Struct):
+    """What an image means now: the SHA-256 of a bundle."""
+
+    image: str
+    digest: str
+
+
+async def get(request: Request) -> Response:
+    """What ``?image=`` means; 404 when nothing was built under it."""
+    image = _image(request)
+    digest = await asyncio.to_thread(parts(request).bundles.resolve, image)
+    return json_reply(Image(with_tag(image), digest))
+
+
 async def put(request: Request) -> Response:
     """Store a bundle and tag it with ``?image=``: 201 when it is new, 200 when it was there."""
-    image = request.query_params.get("image", "")
-    if not image:
-        raise InvalidRequest("the query parameter 'image' is missing; expected the tag the bundle is for")
+    image = _image(request)
     # A web page cannot send these types without a preflight, which nobody here answers.
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in _TYPES:
@@ -28,3 +44,10 @@ async def put(request: Request) -> Response:
     await here.bundles.tag(image, digest)
     await here.prune([function.spec.bundle for function in here.table])
     return Response(status_code=201 if is_new else 200)
+
+
+def _image(request: Request) -> str:
+    image = request.query_params.get("image", "")
+    if not image:
+        raise InvalidRequest("the query parameter 'image' is missing; expected the tag of a bundle")
+    return image

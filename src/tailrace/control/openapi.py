@@ -26,8 +26,9 @@ _REFUSALS = {
 _WITH_BODY = {413: "The body is too large.", 415: "The body is of another content type."}
 _WITH_AUTH = {401: "The admin's password is needed.", 429: "Too many wrong passwords came from this address."}
 _WORDS = {
-    401: "The signature is not by the payload secret.",
+    401: "The signature is missing or wrong.",
     404: "There is no such thing.",
+    408: "The body did not come in time.",
     409: "It is there already.",
     429: "Too many of these run already.",
     410: "It is no longer kept.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from tailrace.build.remote import Builds
+from tailrace.build.builder import Builder
 from tailrace.build.store import BundleStore
 from tailrace.errors import InvalidRequest, NotFound, TooLarge, UnsupportedContent
 from tailrace.functions.logs import LogStore
@@ -44,7 +44,8 @@ class Parts:
     clock: Callable[[], float]
     # None: this gateway keeps none.
     runs: Runs | None = None
-    builds: Builds = field(default_factory=Builds)
+    # None where there is no payload secret.
+    builder: Builder | None = None
 
 
 def parts(request: Request) -> Parts:

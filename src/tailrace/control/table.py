@@ -97,6 +97,10 @@ ROWS: tuple[Row, ...] = (
         query=(Query("image", "string", "The tag that means the bundle from now on.", is_required=True),),
     ),
     Row(
+        "GET", "/system/bundles", bundles.get, "What an image means here.", {200: bundles.Image},
+        errors=(404,), query=(Query("image", "string", "The image.", is_required=True),),
+    ),
+    Row(
         "GET", _SECRETS, secrets.get_all, "The names of a namespace's secrets.", {200: list[openfaas.Secret]},
         query=(_NAMESPACE,),
     ),
@@ -155,11 +159,11 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "POST", "/build", build.post, "Build a signed context into what an image's tag means.",
-        {200: "application/x-ndjson"}, errors=(401, 404, 429), body="application/octet-stream",
+        {200: build.NDJSON}, errors=(401, 404, 408, 429), body="application/octet-stream",
         is_public=True,
     ),
     Row(
-        "GET", "/publickey", build.get_public_key, "A key to seal build secrets with.",
+        "GET", "/publickey", build.get_key, "The key that build secrets are sealed for.",
         {200: openfaas.PublicKey}, errors=(404,), is_public=True,
     ),
     Row(

@@ -130,8 +130,8 @@ class BuildResult(msgspec.Struct):
     """One line of what ``POST /build`` answers. ``status``: in_progress, success or failed."""
 
     log: list[str]
-    image: str
-    status: str
+    image: str = ""
+    status: str = "in_progress"
     error: str = ""
 
 

@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailrace.cli.options import AsJson, Envsubst, Filter, GatewayOrStack, Regex, StackFile
+from tailrace.cli.options import (
+    AsJson,
+    Builtin,
+    Envsubst,
+    Filter,
+    GatewayOrStack,
+    Regex,
+    StackFile,
+    Tag,
+    TagMode,
+)
 from tailrace.cli.result import FAILED, Result, finish, print_note
-from tailrace.errors import InvalidBundle, TailraceError, TooLarge
-from tailrace.gateway_url import DEFAULT_GATEWAY
+from tailrace.errors import TailraceError
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,6 +37,8 @@ def command(
     filter: Filter = None,
     regex: Regex = None,
     envsubst: Envsubst = True,
+    tag: Tag = TagMode.LATEST,
+    builtin: Builtin = True,
     wait: Annotated[bool, typer.Option(help="Wait until the new code answers.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -38,11 +49,13 @@ def command(
       tailrace deploy
       tailrace deploy -f stack.yaml --filter 'web-*' --gateway https://fn.example.com
     """
-    from tailrace.cli.session import with_client
+    from tailrace.cli.imagetags import as_chosen
+    from tailrace.cli.session import chosen_gateway, with_client
     from tailrace.cli.stackfile import find_stack_file, load_stack
 
     stack = load_stack(find_stack_file(file, Path.cwd()), os.environ, expand=envsubst)
-    functions = stack.select(pattern=filter, regex=regex)
+    chosen = stack.select(pattern=filter, regex=regex)
+    functions = as_chosen(chosen, tag=tag, builtin=builtin, folder=stack.path.parent)
     for note in stack.notes_on(functions):
         print_note(note)
 
@@ -55,16 +68,7 @@ def command(
         failed = any(o.error for _, o in outcomes)
         return Result("", data, exit_code=FAILED if failed else 0)
 
-    finish(with_client(_choose(gateway, stack.gateway), use), as_json=as_json)
-
-
-def _choose(option: str | None, of_stack: str) -> str | None:
-    """The option, the stack file's gateway unless it is only the default, the variable.
-
-    Source: contract 1.4.
-    """
-    named = "" if of_stack.rstrip("/") == DEFAULT_GATEWAY else of_stack
-    return option or named or os.environ.get("OPENFAAS_URL")
+    finish(with_client(chosen_gateway(gateway, stack.gateway), use), as_json=as_json)
 
 
 async def _deploy(
@@ -72,7 +76,7 @@ async def _deploy(
 ) -> list[tuple[StackFunction, Outcome]]:
     import asyncio
 
-    from tailrace.cli.rollout import Outcome, Package, pack, send, wait_outcome
+    from tailrace.cli.rollout import Outcome, Package, named_after, pack, send, wait_outcome
     from tailrace.settings import MIB
 
     async def settle(package: Package, revision: str, begin: float) -> Outcome:
@@ -86,23 +90,18 @@ async def _deploy(
             begin = time.monotonic()
             try:
                 package = await asyncio.to_thread(pack, function, limit_bytes=64 * MIB, extra_env={})
+                for note in package.notes:
+                    print_note(f"{function.name.short}: {note}")
                 revision = await send(client, package)
             except TailraceError as failed:
                 if len(functions) == 1:
-                    raise _named(failed, function) from failed
+                    raise named_after(failed, function) from failed
                 outcome = Outcome(is_ready=False, error=failed.text)
                 _report(function, outcome, "", begin, wait=wait)
                 sent.append((function, outcome))
             else:
                 sent.append((function, group.create_task(settle(package, revision, begin))))
     return [(f, o.result() if isinstance(o, asyncio.Task) else o) for f, o in sent]
-
-
-def _named(failed: TailraceError, function: StackFunction) -> TailraceError:
-    """An error about a handler folder says whose: a stack file may have many, a filter may pick one."""
-    if not isinstance(failed, InvalidBundle | TooLarge):
-        return failed
-    return type(failed)(f"function '{function.name.short}': {failed.message}", hint=failed.hint)
 
 
 def _report(function: StackFunction, outcome: Outcome, url: str, begin: float, *, wait: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailrace.cli import settingflags as flags
-from tailrace.cli.options import Envsubst, Filter, Regex, StackFile
+from tailrace.cli.options import Builtin, Envsubst, Filter, Regex, StackFile, TagMode
 from tailrace.cli.result import Result, finish
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def command(
     filter: Filter = None,
     regex: Regex = None,
     envsubst: Envsubst = True,
+    builtin: Builtin = True,
     llm: Annotated[
         Model | None, typer.Option("--llm", help="Run a small local model, or a mock, for the functions.")
     ] = None,
@@ -61,6 +62,7 @@ def command(
       tailrace up --llm local        with a small language model that needs no key
       tailrace up -f stack.yaml --port 8081
     """
+    from tailrace.cli.imagetags import as_chosen
     from tailrace.cli.signals import run_until_stopped
     from tailrace.cli.stackfile import find_stack_file, load_stack
     from tailrace.settings import load
@@ -69,7 +71,8 @@ def command(
 
     def read() -> tuple[Stack, tuple[StackFunction, ...]]:
         stack = load_stack(path, os.environ, expand=envsubst)
-        return stack, stack.select(pattern=filter, regex=regex)
+        found = stack.select(pattern=filter, regex=regex)
+        return stack, as_chosen(found, tag=TagMode.LATEST, builtin=builtin, folder=path.parent)
 
     read()  # a mistake in the stack file is told before anything starts
     settings = load(flags.given(options))

@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tailrace.build.bundle import Process, bundle_requirements, read_manifest
-from tailrace.build.environment import Environment, Environments
+from tailrace.build.environment import Environment, Environments, Tell
+from tailrace.build.indexes import PackageIndex
 from tailrace.build.requirements import Requirements
 from tailrace.build.store import BundleStore
 from tailrace.build.templates import find_template
@@ -173,6 +174,18 @@ class ProcessProvider:
             wanted, name=spec.name.short, tell=lambda text: self._tell(spec.name, text)
         )
         return root, runtime, environment
+
+    async def install(
+        self, requirements: Requirements, *, is_process: bool, name: str, tell: Tell, show: Tell,
+        index: PackageIndex | None,
+    ) -> None:  # fmt: skip
+        """Build the environment that a bundle will ask for, before anybody deploys it.
+
+        Raises:
+            EnvironmentFailed: the requirements cannot be installed.
+        """
+        environments = self._plain_environments if is_process else self._environments
+        await environments.ensure(requirements, name=name, tell=tell, show=show, index=index)
 
     def _tell(self, name: FunctionName, text: str) -> None:
         self._log(LogLine(name, "tailrace", time.time_ns(), f"{text}\n"))
