@@ -187,9 +187,14 @@ class Replica(asyncio.SubprocessProtocol):
         else:
             feed = LineFeed(lambda line: self._write_log(line.decode("utf-8", "replace"), stream))
         read_end, write_end = os.pipe()
+        reading = os.fdopen(read_end, "rb", buffering=0)
+        # Not cancelled in the middle, which takes one turn of the loop: the file would have no owner.
+        connecting = asyncio.ensure_future(self._loop.connect_read_pipe(lambda: feed, reading))
         try:
-            await self._loop.connect_read_pipe(lambda: feed, os.fdopen(read_end, "rb", buffering=0))
+            await asyncio.shield(connecting)
         except BaseException:
+            await asyncio.wait([connecting])
+            feed.close()
             os.close(write_end)
             raise
         self._feeds.append(feed)
