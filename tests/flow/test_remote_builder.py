@@ -462,6 +462,20 @@ def test_a_client_that_leaves_cancels_its_build_and_leaves_nothing(town: Town) -
         wait_until(lambda: before == kept(town), "nothing of the build is left")
 
 
+def test_clients_that_leave_at_once_keep_no_place(town: Town) -> None:
+    """More of them than there are places, before and after their first line; the next build finds one."""
+    before = kept(town)
+    with package_index(is_silent=True) as index:
+        for n in range(PLACES + 5):
+            client = send_and_listen(town, hanging(town, index.url, f"brief{n}"))
+            if n % 2:
+                first_words(client)
+            client.close()
+            wait_until(lambda: before == kept(town), "nothing of the build is left")
+
+        assert "success" == build(town.url, context_tar(OURS, image="lab/next")).status
+
+
 def test_builds_wait_for_each_other_and_too_many_are_refused(town: Town) -> None:
     """Two run, more wait and are told so, and one more than there are places for gets 429."""
     before = kept(town)

@@ -65,7 +65,9 @@ async def get_key(request: Request) -> Response:
 
 
 class _Building(UntilGone):
-    """A build that runs as long as its client listens."""
+    """A build that runs as long as its client listens, and gives back what it holds when that is over."""
+
+    _progress: Progress
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class _Building(UntilGone):
         super().__init__(body, media_type=NDJSON if is_stream else "application/json")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._held:
+        async with self._held, self._job.running() as self._progress:
             await super().__call__(scope, receive, send)
 
     async def _lines(self) -> AsyncIterator[bytes]:
@@ -97,11 +99,11 @@ class _Building(UntilGone):
         yield msgspec.json.encode(msgspec.structs.replace(result, log=log))
 
     async def _results(self) -> AsyncIterator[BuildResult]:
-        async with self._job.running() as progress:
-            while not progress.is_over:
-                # An empty line now and then tells proxies that this is alive.
-                for batch in _batches(await progress.take(_HEARTBEAT_S)) or [[]]:
-                    yield BuildResult(batch)
+        progress = self._progress
+        while not progress.is_over:
+            # An empty line now and then tells proxies that this is alive.
+            for batch in _batches(await progress.take(_HEARTBEAT_S)) or [[]]:
+                yield BuildResult(batch)
         outcome = _outcome(progress, self._job.upload.config.image)
         await self._held.aclose()  # who reads the outcome finds nothing of the build but its image
         if outcome.status == "success":
