@@ -73,6 +73,20 @@ def is_secret_name(text: str) -> bool:
     return _SUBDOMAIN.fullmatch(text) is not None and ".." not in text
 
 
+def read_queues(text: str) -> tuple[str, ...]:
+    """Names of queues with commas between them; ``("all",)`` for every one, empty for ``off``.
+
+    Raises:
+        ValueError: with what is expected.
+    """
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if found == ("off",):
+        return ()
+    if not found or not all(is_function_label(name) for name in found) or "off" in found:
+        raise ValueError("all, off, or names of queues with commas between them")
+    return ("all",) if "all" in found else found
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word most like a mistyped one, or None when nothing is near."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

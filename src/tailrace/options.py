@@ -15,6 +15,7 @@ from typing import Literal, TypedDict, cast
 from tailrace.durations import parse_duration
 from tailrace.errors import InvalidDeployment
 from tailrace.names import nearest
+from tailrace.retries import Retries, read_retries
 from tailrace.schedules import Schedule, parse_schedule
 
 Worker = Literal["greenlets", "threads"]
@@ -103,6 +104,11 @@ CONCURRENCY = Option(
     "OpenFaaS's `max_inflight` in `environment` means the same.",
     "a whole number; `0`: no limit",
 )
+RETRY_AFTER_FIRST_BYTE = Option(
+    "com.tailrace.retry.after-first-byte", ("true", "false"), "false",
+    "Whether an asynchronous call is tried again after its function has answered something already: "
+    "what was said then stays in the run, and the next answer follows it.",
+)  # fmt: skip
 CRON_OVERLAP = Option(
     "com.tailrace.cron.overlap",
     ("allow", "skip"),
@@ -141,12 +147,16 @@ OPTIONS: tuple[Option, ...] = (
     RECORD,
     ON_DISCONNECT,
     CONCURRENCY,
+    RETRY_AFTER_FIRST_BYTE,
     CRON_OVERLAP,
     TIMEOUT_QUEUE,
     TIMEOUT_START,
     TIMEOUT_IDLE,
     TIMEOUT_TOTAL,
 )
+
+
+_NO_RETRIES = Retries()
 
 
 class _Replicas(TypedDict):
@@ -168,6 +178,7 @@ class FunctionOptions:
         grace_s: How long a recorded call goes on without anybody: 0 not at all, infinite: to its end.
         concurrency: Calls per replica; 0: no limit.
         schedule: When it is called by itself; None: never.
+        retries: Of its asynchronous calls.
         may_overlap: Whether that is so while its call before still runs.
         queue_s, start_s, idle_s, total_s: The four clocks, seconds; 0: no limit.
         read_s: How long the request may take to come, seconds; 0: no limit.
@@ -185,6 +196,7 @@ class FunctionOptions:
     grace_s: float | None = None
     concurrency: int = 0
     schedule: Schedule | None = None
+    retries: Retries = _NO_RETRIES
     may_overlap: bool = False
     queue_s: float | None = None
     start_s: float | None = None
@@ -231,6 +243,9 @@ def read_options(
         grace_s=_grace(annotations),
         concurrency=_concurrency(annotations, env),
         schedule=_schedule(annotations),
+        retries=read_retries(
+            annotations, after_first_byte=_choice(RETRY_AFTER_FIRST_BYTE, annotations) == "true"
+        ),
         may_overlap=_choice(CRON_OVERLAP, annotations) == "allow",
         queue_s=_clock(TIMEOUT_QUEUE, annotations),
         start_s=start_s,

@@ -6,9 +6,7 @@ which. Garbage is refused with the key, the value and its source; it never falls
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,68 +14,13 @@ from typing import Any, Literal
 
 import platformdirs
 
+from tailrace import settingtexts as texts
 from tailrace.addresses import Network, read_domain, read_host, read_nats_urls, read_networks
 from tailrace.errors import InvalidRequest
-from tailrace.names import nearest
+from tailrace.names import read_queues
+from tailrace.settingsfile import of_file, read_file
 
 LogFormat = Literal["text", "json", "off"]
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _seconds(low: float, high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not low <= value <= high:
-            raise ValueError(f"seconds from {low:g} to {high:g}")
-        return value
-
-    return parse
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise ValueError("true or false")
-    return text.lower() in ("true", "1")
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(", ".join(choices[:-1]) + f" or {choices[-1]}")
-        return text
-
-    return parse
-
-
-def _whole_or_none(low: int, high: int) -> Callable[[str], int | None]:
-    parse = _whole(low, high)
-    return lambda text: parse(text) if text else None
-
-
-def _metrics_port(text: str) -> int | None:
-    try:
-        return None if text == "off" else _whole(0, 65535)(text)
-    except ValueError as expected:
-        raise ValueError(f"{expected}, or off") from None
-
-
-def _file(text: str) -> Path | None:
-    return _path(text) if text else None
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,104 +55,107 @@ ROWS: tuple[Row, ...] = (
         "host", read_host, "127.0.0.1", "",
         "Address the gateway listens on; other than loopback needs auth.",
     ),
-    Row("port", _whole(0, 65535), "8080", "", "Port the gateway listens on; 0 takes a free one."),
-    Row("auth", _flag, "false", "", "Ask for the admin's password everywhere but on functions."),
+    Row("port", texts.whole(0, 65535), "8080", "", "Port the gateway listens on; 0 takes a free one."),
+    Row("auth", texts.flag, "false", "", "Ask for the admin's password everywhere but on functions."),
     Row(
-        "secret_mount_path", _path, "/run/secrets", "",
+        "secret_mount_path", texts.path, "/run/secrets", "",
         "Folder whose files basic-auth-user and basic-auth-password, if both are there, are the admin's.",
     ),
     Row(
-        "state_dir", _path, str(platformdirs.user_data_path("tailrace")), "",
+        "state_dir", texts.path, str(platformdirs.user_data_path("tailrace")), "",
         "Folder for bundles, environments, secrets and deployments; one gateway owns it at a time.",
     ),
     Row(
-        "body_limit", _whole(1024, 1 << 40), str(1024 * MIB), "bytes",
+        "body_limit", texts.whole(1024, 1 << 40), str(1024 * MIB), "bytes",
         "Largest request body; over it: 413.", is_live=True,
     ),
-    Row("bundle_limit", _whole(1024, 1 << 32), str(64 * MIB), "bytes", "Largest handler folder, packed."),
     Row(
-        "build_limit", _whole(1024, 1 << 34), str(256 * MIB), "bytes",
+        "bundle_limit", texts.whole(1024, 1 << 32), str(64 * MIB), "bytes",
+        "Largest handler folder, packed.",
+    ),
+    Row(
+        "build_limit", texts.whole(1024, 1 << 34), str(256 * MIB), "bytes",
         "Largest build context that the remote builder takes, as a tar and unpacked.",
     ),
     Row(
-        "payload_secret_file", _file, "", "",
+        "payload_secret_file", texts.file, "", "",
         "File with the secret that signs builds (faas-cli --payload-secret); without it there is no builder.",
     ),
     Row(
-        "queue_timeout_s", _seconds(0.01, 3600), "30", "seconds",
+        "queue_timeout_s", texts.seconds(0.01, 3600), "30", "seconds",
         "How long a call may wait for a free place on a ready replica; over it: 503.", is_live=True,
     ),
     Row(
-        "start_timeout_s", _seconds(0, 86400), "60", "seconds",
+        "start_timeout_s", texts.seconds(0, 86400), "60", "seconds",
         "How long a function may take to its first byte; over it: 504. 0: no limit.", is_live=True,
     ),
     Row(
-        "idle_timeout_s", _seconds(0, 86400), "60", "seconds",
+        "idle_timeout_s", texts.seconds(0, 86400), "60", "seconds",
         "How long a function may be silent between two bytes of its answer. 0: no limit.", is_live=True,
     ),
     Row(
-        "total_timeout_s", _seconds(0, 86400), "0", "seconds",
+        "total_timeout_s", texts.seconds(0, 86400), "0", "seconds",
         "How long an answer may take from the moment a replica takes the call. 0: no limit.", is_live=True,
     ),
     Row(
-        "read_timeout_s", _seconds(0, 86400), "0", "seconds",
+        "read_timeout_s", texts.seconds(0, 86400), "0", "seconds",
         "How long a client may take to send a request's body; over it: 408. 0: only progress is asked for.",
         is_live=True,
     ),
     Row(
-        "heartbeat_s", _seconds(0, 3600), "15", "seconds",
+        "heartbeat_s", texts.seconds(0, 3600), "15", "seconds",
         "Silence after which an event stream gets a comment, so that no proxy takes it for dead. 0: never.",
         is_live=True,
     ),
     Row(
-        "early_head_s", _seconds(0, 3600), "5", "seconds",
+        "early_head_s", texts.seconds(0, 3600), "5", "seconds",
         "How long the head of an event stream is held for a real status, at most.", is_live=True,
     ),
     Row(
-        "queue_limit", _whole(0, 1_000_000), "64", "calls",
+        "queue_limit", texts.whole(0, 1_000_000), "64", "calls",
         "Calls that may wait for one function; one more: 429 with Retry-After.", is_live=True,
     ),
     Row(
-        "load_timeout_s", _seconds(1, 3600), "120", "seconds",
+        "load_timeout_s", texts.seconds(1, 3600), "120", "seconds",
         "How long a replica may take to load its handler before it is killed.",
     ),
     Row(
-        "header_timeout_s", _seconds(0.01, 3600), "15", "seconds",
+        "header_timeout_s", texts.seconds(0.01, 3600), "15", "seconds",
         "How long a client may take to send a request's head; over it: 408 and the connection closes.",
         is_live=True,
     ),
     Row(
-        "keep_alive_timeout_s", _seconds(0.01, 86400), "75", "seconds",
+        "keep_alive_timeout_s", texts.seconds(0.01, 86400), "75", "seconds",
         "How long a client's connection may be idle between two requests.", is_live=True,
     ),
     Row(
-        "stall_timeout_s", _seconds(0.01, 86400), "30", "seconds",
+        "stall_timeout_s", texts.seconds(0.01, 86400), "30", "seconds",
         "How long a client may take nothing of what is sent to it, or send nothing of a body it began.",
         is_live=True,
     ),
     Row(
-        "connection_limit", _whole(1, 1_000_000), "20000", "connections",
+        "connection_limit", texts.whole(1, 1_000_000), "20000", "connections",
         "Clients connected at once; the one that is idle longest makes room for one more, else it gets 503.",
         is_live=True,
     ),
     Row(
-        "connection_requests", _whole(1, 1 << 40), "100000", "requests",
+        "connection_requests", texts.whole(1, 1 << 40), "100000", "requests",
         "Requests answered on one connection before it is closed.", is_live=True,
     ),
     Row(
-        "buffer_limit", _whole(MIB, 1 << 40), str(256 * MIB), "bytes",
+        "buffer_limit", texts.whole(MIB, 1 << 40), str(256 * MIB), "bytes",
         "Bytes held for all calls together, beyond which new calls get 503.", is_live=True,
     ),
     Row(
-        "drain_s", _seconds(0, 86400), "30", "seconds",
+        "drain_s", texts.seconds(0, 86400), "30", "seconds",
         "How long running calls may finish after SIGTERM before they are ended.", is_live=True,
     ),
     Row(
-        "run_keep_s", _seconds(1, 604800), "600", "seconds",
+        "run_keep_s", texts.seconds(1, 604800), "600", "seconds",
         "How long the events of a recorded run are kept after its end.", is_live=True,
     ),
     Row(
-        "run_async_keep_s", _seconds(1, 604800), "86400", "seconds",
+        "run_async_keep_s", texts.seconds(1, 604800), "86400", "seconds",
         "How long those of a run of the queue are kept after its end.", is_live=True,
     ),
     Row(
@@ -217,41 +163,92 @@ ROWS: tuple[Row, ...] = (
         "Where NATS with JetStream (2.11 or newer) answers, commas between servers; `embedded`: the "
         "gateway runs one. Empty: no runs are kept.",
     ),
-    Row("nats_creds", _file, "", "", "Credentials file for that NATS."),
-    Row("runs_copies", _whole(1, 5), "1", "copies", "How many servers of a NATS cluster keep each event."),
+    Row("nats_creds", texts.file, "", "", "Credentials file for that NATS."),
     Row(
-        "runs_max_age_s", _seconds(60, 2592000), "172800", "seconds",
+        "nats_sync_s", texts.seconds(0, 3600), "2", "seconds",
+        "What the embedded NATS has accepted survives a loss of power after so long; 0: at once, and slower.",
+    ),
+    Row(
+        "async_body_limit", texts.whole(1024, 1 << 30), str(8 * MIB), "bytes",
+        "Largest body of an asynchronous call; over it: 413.",
+    ),
+    Row(
+        "async_max_bytes", texts.whole(16 * MIB, 1 << 44), str(1024 * MIB), "bytes",
+        "What asynchronous calls that wait may hold, and once more their large bodies; over it: 503.",
+    ),
+    Row(
+        "async_queues", read_queues, "all", "",
+        "Queues whose calls this process makes, with commas; `all`, or `off`: none, others do.",
+    ),
+    Row(
+        "async_concurrency", texts.whole(1, 10_000), "50", "calls",
+        "Asynchronous calls of one function that this process makes at once, at most.",
+    ),
+    Row(
+        "async_retry_attempts", texts.whole(1, 10_000), "100", "tries",
+        "How often an asynchronous call is tried before it is a dead letter.",
+    ),
+    Row(
+        "async_retry_min_wait_s", texts.seconds(0.01, 86400), "10", "seconds",
+        "Most that is waited before the second try; it doubles from try to try.",
+    ),
+    Row(
+        "async_retry_max_wait_s", texts.seconds(0.01, 86400), "120", "seconds",
+        "Most that is waited between two tries, unless `Retry-After` asks for more.",
+    ),
+    Row(
+        "async_dead_keep_s", texts.seconds(60, 31536000), "604800", "seconds",
+        "How long dead letters are kept.",
+    ),
+    Row(
+        "callback_allow_private", texts.flag, "false", "",
+        "Deliver results to addresses of this machine and of private networks as well.",
+    ),
+    Row(
+        "callback_patience_s", texts.seconds(1, 604800), "3600", "seconds",
+        "How long the delivery of a result is tried before it is a dead letter.",
+    ),
+    Row(
+        "callback_secret_file", texts.file, "", "",
+        "File with the secret that signs results; without it one is made in the state directory.",
+    ),
+    Row(
+        "runs_copies", texts.whole(1, 5), "1", "copies",
+        "How many servers of a NATS cluster keep each event and each asynchronous call.",
+    ),
+    Row(
+        "runs_max_age_s", texts.seconds(60, 2592000), "172800", "seconds",
         "Backstop: events and records of runs that are older are deleted, whatever was meant to be kept.",
     ),
     Row(
-        "runs_max_bytes", _whole(16 * MIB, 1 << 44), str(1024 * MIB), "bytes",
+        "runs_max_bytes", texts.whole(16 * MIB, 1 << 44), str(1024 * MIB), "bytes",
         "Backstop: the oldest events of runs are deleted beyond this.",
     ),
     Row(
-        "log_format", _one_of("text", "json", "off"), "text", "",
+        "log_format", texts.one_of("text", "json", "off"), "text", "",
         "The line per call: text, json or off.", is_live=True,
     ),
     Row(
-        "metrics_port", _metrics_port, "8082", "",
+        "metrics_port", texts.metrics_port, "8082", "",
         "Port of the metrics on 127.0.0.1; 0: a free one; off: none.",
     ),
     Row(
         "trusted_proxies", read_networks, "", "",
         "Addresses or networks, with commas, whose X-Forwarded-For tells who the client is.", is_live=True,
     ),
-    Row("tls_cert", _file, "", "", "Certificate chain (PEM) to answer HTTPS with; needs tls_key."),
-    Row("tls_key", _file, "", "", "Private key (PEM) of tls_cert."),
+    Row("tls_cert", texts.file, "", "", "Certificate chain (PEM) to answer HTTPS with; needs tls_key."),
+    Row("tls_key", texts.file, "", "", "Private key (PEM) of tls_cert."),
     Row(
         "domain", read_domain, "", "",
         "Name to answer HTTPS for with certificates made automatically (tailrace[tls]); needs auth.",
     ),
     Row(
-        "fd", _whole_or_none(0, 1_000_000), "", "",
+        "fd", texts.whole_or_none(0, 1_000_000), "", "",
         "Descriptor of a listening socket that was handed in, instead of host and port.",
     ),
-    Row("log_lines", _whole(100, 1_000_000), "5000", "lines", "Log lines kept in memory per function."),
+    Row("log_lines", texts.whole(100, 1_000_000), "5000", "lines", "Log lines kept in memory per function."),
     Row(
-        "settings", _file, "", "",
+        "settings", texts.file, "", "",
         "TOML file of settings by name; flag and environment win over it. A reload reads it again.",
     ),
 )  # fmt: skip
@@ -290,6 +287,18 @@ class Settings:
     run_async_keep_s: float
     nats_url: tuple[str, ...]
     nats_creds: Path | None
+    nats_sync_s: float
+    async_body_limit: int
+    async_max_bytes: int
+    async_queues: tuple[str, ...]
+    async_concurrency: int
+    async_retry_attempts: int
+    async_retry_min_wait_s: float
+    async_retry_max_wait_s: float
+    async_dead_keep_s: float
+    callback_allow_private: bool
+    callback_patience_s: float
+    callback_secret_file: Path | None
     runs_copies: int
     runs_max_age_s: float
     runs_max_bytes: int
@@ -325,8 +334,8 @@ def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | Non
     environ = os.environ if env is None else env
     given = {k: str(v) for k, v in (flags or {}).items() if v is not None}
     assert set(given) <= {row.name for row in ROWS}, "a flag without a row"
-    file = _file(given.get("settings", environ.get("TAILRACE_SETTINGS", "")))
-    in_file = _read_file(file) if file else {}
+    file = texts.file(given.get("settings", environ.get("TAILRACE_SETTINGS", "")))
+    in_file = read_file(file, [row.name for row in ROWS if row.name != "settings"]) if file else {}
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for row in ROWS:
@@ -335,7 +344,7 @@ def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | Non
         elif row.env in environ:
             value, source = _parse(row, environ[row.env], row.env), "environment"
         elif file and row.name in in_file:
-            value, source = _of_file(row, in_file[row.name], file), "file"
+            value, source = of_file(row.name, row.parse, in_file[row.name], file), "file"
         else:
             value, source = row.parse(row.default), "default"
         values[row.name], sources[row.name] = value, source
@@ -347,53 +356,6 @@ def _parse(row: Row, text: str, key: str) -> object:
         return row.parse(text)
     except ValueError as expected:
         raise InvalidRequest(f"{key}={text} is not valid: expected {expected}") from None
-
-
-def _read_file(path: Path) -> dict[str, object]:
-    """The file's settings as TOML has them; every key is one of ours."""
-    try:
-        found: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as failed:
-        raise InvalidRequest(f"settings file '{path}' cannot be read: {failed.strerror}") from failed
-    except ValueError as failed:  # of TOML or of UTF-8
-        raise InvalidRequest(f"settings file '{path}' is not TOML: {failed}") from failed
-    known = [row.name for row in ROWS if row.name != "settings"]
-    for key in found:
-        if key not in known:
-            near = nearest(key, known)
-            raise InvalidRequest(
-                f"settings file '{path}': '{key}' is not a setting",
-                hint=f"Did you mean '{near}'?" if near else "docs/reference/settings.md lists them.",
-            )
-    return found
-
-
-def _of_file(row: Row, given: object, path: Path) -> object:
-    """A TOML value as the setting's. Paths in a file count from the file's folder."""
-    shown = f"settings file '{path}': {row.name} = {json.dumps(given, default=str):.200}"
-    try:
-        value = row.parse(_as_text(given))
-    except ValueError as expected:
-        raise InvalidRequest(f"{shown} is not valid: expected {expected}") from None
-    if isinstance(value, bool):
-        kind, form = isinstance(given, bool), "true or false"
-    elif isinstance(value, int | float):
-        kind, form = isinstance(given, int | float), "a number, without quotes"
-    elif isinstance(value, tuple):
-        kind, form = isinstance(given, str | list), "a list of texts in quotes"
-    else:
-        kind, form = isinstance(given, str), "a text in quotes"
-    if not kind:
-        raise InvalidRequest(f"{shown} is not valid: expected {form}")
-    return path.parent / Path(str(given)).expanduser() if isinstance(value, Path) else value
-
-
-def _as_text(given: object) -> str:
-    if isinstance(given, bool):
-        return str(given).lower()
-    if isinstance(given, list):
-        return ",".join(str(part) for part in given)
-    return str(given)
 
 
 assert {row.name for row in ROWS} == {f.name for f in fields(Settings)} - {"sources"}

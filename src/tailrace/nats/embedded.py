@@ -66,7 +66,8 @@ async def embedded_nats(folder: Path, *, sync_s: float, limit_bytes: int) -> Asy
 
     Args:
         folder: For its configuration and its store; made, 0700.
-        sync_s: After so many seconds what was accepted is on the disk, whatever happens to its power.
+        sync_s: After so many seconds what was accepted is on the disk, whatever happens to its power; 0: at
+            once.
         limit_bytes: What its store may hold.
     Raises:
         RunsUnavailable: it is not installed, or does not start; the text has its last words.
@@ -174,7 +175,7 @@ def _config(port: int, token: str, store: Path, *, sync_s: float, limit_bytes: i
                 "store_dir": str(store),
                 "max_memory_store": 64 * 1024 * 1024,
                 "max_file_store": limit_bytes,
-                "sync_interval": f"{max(1, round(sync_s * 1000))}ms",
+                "sync_interval": f"{max(1, round(sync_s * 1000))}ms" if sync_s else "always",
             },
             "logtime": False,
         },

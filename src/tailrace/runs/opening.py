@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 
 CONNECT_S = 5
 RECONNECT_S = 1
-# An event that was accepted survives the end of any process; a loss of power may take those of so long.
-SYNC_S = 2.0
 
 
 @contextlib.asynccontextmanager
@@ -41,10 +39,13 @@ async def open_runs(settings: Settings, state_dir: Path, numbers: RunNumbers) ->
     async with contextlib.AsyncExitStack() as stack:
         urls, token = settings.nats_url, ""
         if urls == (EMBEDDED,):
-            nats_dir, limit = state_dir / "nats", 2 * settings.runs_max_bytes
-            own = await stack.enter_async_context(embedded_nats(nats_dir, sync_s=SYNC_S, limit_bytes=limit))
+            nats_dir = state_dir / "nats"
+            # Of both kinds as much again for what lies beside it: records; bodies, dead letters.
+            limit = 2 * settings.runs_max_bytes + 3 * settings.async_max_bytes
+            sync_s = settings.nats_sync_s
+            own = await stack.enter_async_context(embedded_nats(nats_dir, sync_s=sync_s, limit_bytes=limit))
             urls, token = (own.url,), own.token
-        client = await _connect(settings, urls, token)
+        client = await connect_nats(settings, urls, token)
         stack.push_async_callback(client.close)
         runs = Runs(client, gateway_name(open_node(state_dir / "node")), settings, numbers)
         await runs.start(Bounds(settings.runs_max_age_s, settings.runs_max_bytes, settings.runs_copies))
@@ -52,7 +53,12 @@ async def open_runs(settings: Settings, state_dir: Path, numbers: RunNumbers) ->
         yield runs
 
 
-async def _connect(settings: Settings, urls: Sequence[str], token: str) -> Client:
+async def connect_nats(settings: Settings, urls: Sequence[str], token: str = "") -> Client:
+    """A connection to NATS that comes back by itself; the caller closes it.
+
+    Raises:
+        RunsUnavailable: nobody answers.
+    """
     creds = str(settings.nats_creds) if settings.nats_creds else None
     client = Client()
 
