@@ -32,6 +32,9 @@ from tailrace.functions.table import Table
 from tailrace.ports import LOOPBACK_HOSTS, bind_tcp, listening_socket
 from tailrace.provider.contract import Address
 from tailrace.provider.process.provider import ProcessProvider
+from tailrace.queue.numbers import QueueNumbers
+from tailrace.queue.opening import open_intake, working
+from tailrace.queue.worker import Worker
 from tailrace.runs.numbers import RunNumbers
 from tailrace.runs.opening import open_runs
 from tailrace.settings import Settings
@@ -60,6 +63,8 @@ class Gateway:
     certificate: Certificate | None
     metrics: Metrics
     call_log: CallLog
+    # None where calls of queues are made elsewhere.
+    worker: Worker | None
 
     @property
     def open_calls(self) -> int:
@@ -69,6 +74,8 @@ class Gateway:
     async def drain(self) -> int:
         """Accept nobody new and let running calls finish, up to ``drain_s``; how many were ended then."""
         before = self._ended_by_drain()
+        if self.worker is not None:
+            self.worker.stop()
         await self.edge.drain(self.edge.settings.drain_s)
         return self._ended_by_drain() - before
 
@@ -123,17 +130,18 @@ async def open_gateway(
         logs = LogStore(settings.log_lines)
         provider = ProcessProvider(state, settings=settings, log=logs.write, persistent=persistent)
         stack.push_async_callback(provider.aclose)
-        table, numbers, run_numbers = Table(), Numbers(), RunNumbers()
+        table, numbers, run_numbers, queue_numbers = Table(), Numbers(), RunNumbers(), QueueNumbers()
         metrics = await stack.enter_async_context(
             serving_metrics(settings.metrics_port, numbers, table, run_numbers, may_move=may_move_metrics)
         )
         runs = await stack.enter_async_context(open_runs(settings, state.path, run_numbers))
+        intake = await open_intake(runs, settings, state.path, queue_numbers)
         reconciler = Reconciler(table, provider, logs)
         stack.push_async_callback(reconciler.aclose)
 
         parts = Parts(
             settings, table, reconciler, provider, provider.bundles, logs, provider.prune, time.monotonic,
-            runs, _open_builder(settings, state, provider),
+            runs, _open_builder(settings, state, provider), intake,
         )  # fmt: skip
         control = state.sockets / "control.sock"
         await stack.enter_async_context(serving(build_app(parts, auth), control))
@@ -152,10 +160,14 @@ async def open_gateway(
             await _wait_settled(table, settings.load_timeout_s)
         url = _url(sock, "https" if certificate else "http")
         await listen(edge, sock, tls=certificate.context if certificate else None)
-        await stack.enter_async_context(calling_on_schedule(edge, logs, state.sockets / "calls.sock"))
+        calls_sock = state.sockets / "calls.sock"
+        await stack.enter_async_context(calling_on_schedule(edge, logs, calls_sock))
+        worker = await stack.enter_async_context(
+            working(intake, runs, table, calls_sock, settings=lambda: edge.settings, numbers=queue_numbers)
+        )
         stack.enter_context(calm_collector())
         token = auth.token if auth else ""
-        yield Gateway(url, token, new_password, logs, table, edge, certificate, metrics, call_log)
+        yield Gateway(url, token, new_password, logs, table, edge, certificate, metrics, call_log, worker)
 
 
 def _open_builder(settings: Settings, state: State, provider: ProcessProvider) -> Builder | None:

@@ -185,6 +185,10 @@ ROWS: tuple[Row, ...] = (
         "Asynchronous calls of one function that this process makes at once, at most.",
     ),
     Row(
+        "async_lease_s", texts.seconds(0.5, 3600), "10", "seconds",
+        "A call whose worker gives no sign of life for so long is handed out again.",
+    ),
+    Row(
         "async_retry_attempts", texts.whole(1, 10_000), "100", "tries",
         "How often an asynchronous call is tried before it is a dead letter.",
     ),
@@ -292,6 +296,7 @@ class Settings:
     async_max_bytes: int
     async_queues: tuple[str, ...]
     async_concurrency: int
+    async_lease_s: float
     async_retry_attempts: int
     async_retry_min_wait_s: float
     async_retry_max_wait_s: float

@@ -34,6 +34,10 @@ from tailrace.model import FunctionSpec
 from tailrace.names import FunctionName
 from tailrace.provider.contract import Address
 from tailrace.provider.memory import Handler, MemoryCall, MemoryProvider, MemoryReply
+from tailrace.queue.intake import Intake
+from tailrace.queue.numbers import QueueNumbers
+from tailrace.queue.opening import open_intake, working
+from tailrace.queue.worker import Worker
 from tailrace.runs.keeper import Runs
 from tailrace.runs.peers import gateway_name
 from tailrace.runs.store import Bounds
@@ -136,6 +140,9 @@ class Post:
     provider: MemoryProvider
     port: int
     private: str
+    intake: Intake
+    worker: Worker | None
+    queue: QueueNumbers
 
     @property
     def url(self) -> str:
@@ -194,8 +201,14 @@ async def post(
         table, logs = Table(), LogStore(100)
         reconciler = Reconciler(table, provider, logs)
         stack.push_async_callback(reconciler.aclose)
-        bundles = BundleStore(folder / "bundles", limit_bytes=1)
-        parts = Parts(settings, table, reconciler, provider, bundles, logs, _prune, time.monotonic, runs)
+        bundles, counted = BundleStore(folder / "bundles", limit_bytes=1), QueueNumbers()
+        intake = await open_intake(
+            runs, replace(settings, runs_copies=3 if "," in nats_url else 1), folder, counted
+        )
+        assert intake is not None
+        parts = Parts(
+            settings, table, reconciler, provider, bundles, logs, _prune, time.monotonic, runs, intake=intake
+        )
         await stack.enter_async_context(serving(build_app(parts, None), folder / "control.sock"))
         edge = Edge(table, settings, Address(path=str(folder / "control.sock")), runs=runs)
         stack.push_async_callback(edge.aclose)
@@ -210,7 +223,10 @@ async def post(
         await listen(edge, sock)
         private = str(folder / "private.sock")
         await listen_private(edge, private)
-        yield Post(edge, runs, client, provider, sock.getsockname()[1], private)
+        worker = await stack.enter_async_context(
+            working(intake, runs, table, Path(private), settings=lambda: edge.settings, numbers=counted)
+        )
+        yield Post(edge, runs, client, provider, sock.getsockname()[1], private, intake, worker, counted)
 
 
 async def _start(runs: Runs, *, copies: int) -> None:

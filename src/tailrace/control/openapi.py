@@ -85,7 +85,8 @@ def describe(rows: Iterable[Described], *, has_auth: bool) -> bytes:
     found = dict(zip(map(repr, shapes), schemas, strict=True))
     paths: dict[str, Document] = {}
     for row in rows:
-        paths.setdefault(row.path, {})[row.method.lower()] = _operation(row, found, has_auth=has_auth)
+        path = row.path.replace(":path}", "}")
+        paths.setdefault(path, {})[row.method.lower()] = _operation(row, found, has_auth=has_auth)
     document: Document = {
         "openapi": "3.1.0",
         "info": {
@@ -147,7 +148,7 @@ def _is_shape(content: Content) -> bool:
 
 
 def _path_parameters(path: str) -> list[Document]:
-    names = re.findall(r"\{(\w+)\}", path)
+    names = re.findall(r"\{(\w+)(?::path)?\}", path)
     return [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
 
 

@@ -20,6 +20,7 @@ from tailrace.functions.loop import Reconciler
 from tailrace.functions.table import Function, Table
 from tailrace.names import DEFAULT_NAMESPACE, FunctionName, is_function_label, parse_function_name
 from tailrace.provider.contract import Provider
+from tailrace.queue.intake import Intake
 from tailrace.runs.keeper import Runs
 from tailrace.settings import Settings
 
@@ -46,6 +47,8 @@ class Parts:
     runs: Runs | None = None
     # None where there is no payload secret.
     builder: Builder | None = None
+    # None where no runs are kept.
+    intake: Intake | None = None
 
 
 def parts(request: Request) -> Parts:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from tailrace.control import (
     alert,
+    async_calls,
     build,
     bundles,
     functions,
@@ -59,6 +60,7 @@ _FUNCTIONS = "/system/functions"
 _FUNCTION = "/system/function/{name}"
 _SECRETS = "/system/secrets"  # a path
 _RUN = "/run/{id}"
+_ASYNC = "/async-function/{name}"
 _ONE_NAMESPACE = "/system/namespace/{namespace}"
 
 ROWS: tuple[Row, ...] = (
@@ -192,6 +194,18 @@ ROWS: tuple[Row, ...] = (
             Query("limit", "integer", "How many at most: 1 to 500."),
             Query("cursor", "string", "Where the page before has ended."),
         ),
+    ),
+    Row(
+        "POST", _ASYNC, async_calls.post, "Call a function and do not wait for it.", {202: None},
+        errors=(404, 503), body="*/*", is_public=True,
+    ),
+    Row(
+        "POST", f"{_ASYNC}/{{path:path}}", async_calls.post, "The same, with a path for the function.",
+        {202: None}, errors=(404, 503), body="*/*", is_public=True,
+    ),
+    Row(
+        "DELETE", _ASYNC, async_calls.delete, "Cancel an asynchronous call by its id.", {202: None},
+        errors=(404, 503), is_public=True,
     ),
     Row("GET", "/healthz", info.get_health, "Whether the gateway answers.", {200: None}, is_public=True),
     Row("GET", "/openapi.json", openapi.get, "This document.", {200: "application/json"}),

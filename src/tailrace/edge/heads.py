@@ -29,6 +29,11 @@ _USUAL_TOKENS = frozenset((b"keep-alive", b"close"))
 _UPGRADE = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 
 
+def is_client_call_id(value: bytes) -> bool:
+    """Whether a client may name its call so."""
+    return _CLIENT_CALL_ID.fullmatch(value) is not None
+
+
 class RunWish:
     """What a request says about runs: whether to record it, which one to go on with. Not checked yet.
 
@@ -58,7 +63,7 @@ class Request:
         client: Whose address the call is logged with: the peer's, or whom a trusted proxy names.
         prefix: The head that is sent on, up to the lines that differ from call to call.
         framing: The end of that head.
-        client_id: The client's own call id; empty when it sent none.
+        client_id: The client's own call id, which the queue's worker repeats; empty when it sent none.
         timeout_s: The client's ``X-Timeout``; 0 when it sent none.
         refusal: Why the request is not taken; None when it is.
         wish: What it says about runs; None when it says nothing.
@@ -141,8 +146,10 @@ class Request:
                 self.forwarded.append(value)
             elif name == b"x-call-id" and is_private:
                 self._wish().run = value
+            elif name == b"x-client-call-id" and is_private:
+                self.client_id = value
             elif name == b"x-call-id":
-                if self.client_id or not _CLIENT_CALL_ID.fullmatch(value):
+                if self.client_id or not is_client_call_id(value):
                     self.refusal = InvalidRequest("X-Call-Id is not 1 to 128 of A-Z a-z 0-9 . _ -")
                 self.client_id = value
             elif name == b"x-timeout":

@@ -24,6 +24,7 @@ from tailrace.edge.pool import Upstream
 from tailrace.edge.recording import RecordedStream, head_of
 from tailrace.edge.unattended import Unattended
 from tailrace.errors import (
+    FunctionError,
     InvalidRequest,
     KeyReused,
     NotFound,
@@ -67,8 +68,8 @@ class RecordedCall(Call):
     """Plain, as every call, until `_set_out` has found that it is to be recorded or that a run is meant."""
 
     __slots__ = (
-        "_alone", "_digest", "_error", "_full_since", "_joined", "_key", "_policy", "_received", "_run",
-        "_runs", "_seq", "_wanted",
+        "_alone", "_digest", "_error", "_full_since", "_is_put_off", "_joined", "_key", "_policy",
+        "_received", "_run", "_runs", "_seq", "_wanted",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, client: Client, request: Request, now: float, runs: Runs) -> None:
@@ -77,6 +78,8 @@ class RecordedCall(Call):
         self._run: Run | None = None
         self._alone: Unattended | None = None
         self._error: TailraceError | None = None
+        # The function asks that a call of the queue is tried again: nothing of its answer is the run's.
+        self._is_put_off = False
         self._full_since = math.inf
         self._policy: Policy | None = None
         # The run that is watched instead, from which event on.
@@ -264,7 +267,8 @@ class RecordedCall(Call):
     def on_reply_whole(self, reply: Reply, body: bytes) -> None:
         """A whole answer at once."""
         run = self._run
-        if run is not None and not reply.is_fault and not self._answer.is_early:
+        self._look_at_status(reply)
+        if run is not None and not reply.is_fault and not self._answer.is_early and not self._is_put_off:
             run.begin(head_of(reply, "plain"))
             run.take(body)
             run.take_rest()
@@ -272,9 +276,18 @@ class RecordedCall(Call):
 
     def on_reply(self, reply: Reply) -> None:
         """The head of an answer whose body follows."""
+        self._look_at_status(reply)
         super().on_reply(reply)
         if self._is_full and self._run is not None:
             self.on_client_full()
+
+    def _look_at_status(self, reply: Reply) -> None:
+        run, function, status = self._run, self._function, reply.head.status
+        is_async = run is not None and run.record.is_async
+        if is_async and function is not None and status in function.options.retries.codes:
+            self._is_put_off = True
+            self._error = FunctionError(f"the function answered {status}")
+            self._answer.run = None
 
     def _fail(self, error: TailraceError, reason: str) -> None:
         self._error = error
@@ -287,7 +300,9 @@ class RecordedCall(Call):
         run = self._run
         if run is None:
             return
-        if reason == ends.DONE:
+        if reason == ends.DONE and self._is_put_off:
+            run.suspend(ends.ERROR_FUNCTION, self._error)
+        elif reason == ends.DONE:
             run.end("done", reason, None)
         elif reason in (ends.CLIENT_GONE, ends.CLIENT_STALLED):
             run.end("cancelled", reason, RunStopped("the run was ended because nobody watched it any more"))

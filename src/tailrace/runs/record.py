@@ -49,6 +49,7 @@ class Record:
     Attributes:
         function: ``name.namespace``.
         attempts: How often a replica was asked: over 1 only for calls of the queue.
+        tries: How often the queue has begun it, also where no replica was asked.
         bytes: What the function's answer has, without framing and ids, also past what was recorded.
         events: Events recorded; a piece of a body that has none counts as one.
         end_reason: As the call log names it, or `REPLICA_LOST`; empty before.
@@ -69,6 +70,7 @@ class Record:
     first_content_at: float | None = None
     ended_at: float | None = None
     attempts: int = 0
+    tries: int = 0
     status: int = 0
     bytes: int = 0
     events: int = 0

@@ -24,7 +24,7 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
 from tailrace.errors import RunsUnavailable
 from tailrace.runs.claims import Claim, decode_claim, encode_claim
-from tailrace.runs.record import Record, decode_record
+from tailrace.runs.record import Record, decode_record, encode_record
 
 EVENTS = "TAILRACE_RUNS"
 RECORDS = "TAILRACE_RECORDS"
@@ -103,24 +103,40 @@ class Store:
             allow_direct=True, discard=DiscardPolicy.OLD, max_msgs_per_subject=1, max_age=bounds.max_age_s,
             num_replicas=bounds.copies,
         )  # fmt: skip
-        async with _asking("make its streams"):
-            for config in (events, records):
-                try:
-                    await self._js.add_stream(config)
-                except nats.js.errors.BadRequestError:  # there already, with other bounds
-                    await self._js.update_stream(config)
+        for config in (events, records):
+            await self.keep_stream(config)
+
+    async def keep_stream(self, config: StreamConfig) -> None:
+        """Make a stream, or bring it to this configuration.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer, or refuses.
+        """
+        async with asking("make its streams"):
+            try:
+                await self._js.add_stream(config)
+            except nats.js.errors.BadRequestError:  # there already, with other bounds
+                await self._js.update_stream(config)
 
     # Events.
 
-    async def read_events(self, run: str, from_place: int = 1) -> AsyncIterator[Kept]:
+    def read_events(self, run: str, from_place: int = 1) -> AsyncIterator[Kept]:
         """The messages of a run from this place of the stream on, as far as there are now.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        return self.read(EVENTS, event_subject(run), from_place)
+
+    async def read(self, stream: str, subject: str, from_place: int = 1) -> AsyncIterator[Kept]:
+        """The messages of a subject from this place of its stream on, as far as there are now.
 
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
         place = from_place
         while True:
-            batch, is_all = await self._batch(EVENTS, event_subject(run), place)
+            batch, is_all = await self._batch(stream, subject, place)
             for kept in batch:
                 yield kept
             if is_all:
@@ -129,7 +145,7 @@ class Store:
 
     async def purge_events(self, run: str) -> None:
         """Delete what is recorded of a run."""
-        async with _asking("delete a run's events"):
+        async with asking("delete a run's events"):
             await self._js.purge_stream(EVENTS, subject=event_subject(run))
 
     # Records.
@@ -151,7 +167,7 @@ class Store:
         Returns:
             Also whether there may be more. Fewer than limit does not mean that there are none.
         """
-        async with _asking("list runs"):
+        async with asking("list runs"):
             state = (await self._js.stream_info(RECORDS)).state
         high = min(state.last_seq, (before or state.last_seq + 1) - 1)
         found: list[tuple[int, Record]] = []
@@ -185,7 +201,7 @@ class Store:
         Raises:
             RunsUnavailable: JetStream does not answer; whether the key is taken is not known then.
         """
-        async with _asking("keep an idempotency key"), asyncio.timeout(ASK_S):
+        async with asking("keep an idempotency key"), asyncio.timeout(ASK_S):
             while True:
                 held = await self._try_claim(name, claim)
                 if held is not None:
@@ -211,10 +227,28 @@ class Store:
 
     async def release_claim(self, name: str) -> None:
         """Let a key be used anew."""
-        async with _asking("forget an idempotency key"):
+        async with asking("forget an idempotency key"):
             await self._js.purge_stream(RECORDS, subject=_CLAIM_SUBJECT + name)
 
     # Single messages, and the bounds.
+
+    async def create_record(self, record: Record) -> bool:
+        """Write a run's first record, acknowledged; False when it has one already.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
+        async with asking("write a run's record"):
+            try:
+                await self._js.publish(
+                    record_subject(record.id), encode_record(record), stream=RECORDS, headers=headers
+                )
+            except nats.js.errors.APIError as refused:
+                if refused.err_code not in _WRONG_SEQUENCE:
+                    raise
+                return False
+        return True
 
     async def publish(self, subject: str, payload: bytes) -> None:
         """Write one message, acknowledged.
@@ -222,12 +256,12 @@ class Store:
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
-        async with _asking("write"):
+        async with asking("write"):
             await self._js.publish(subject, payload)
 
     async def fullness(self) -> dict[str, float]:
         """How near the events are to the bounds that delete them unasked: of 1, by the bound's setting."""
-        async with _asking("tell its state"):
+        async with asking("tell its state"):
             info = await self._js.stream_info(EVENTS)
             config, state = info.config, info.state
             oldest = await self._js.get_msg(EVENTS, state.first_seq) if state.messages else None
@@ -288,7 +322,7 @@ async def _reading(what: str, ask: Callable[[], Awaitable[T]]) -> T:
     Raises:
         RunsUnavailable: there was none.
     """
-    async with _asking(what):
+    async with asking(what):
         for tries_left in range(READ_TRIES - 1, -1, -1):
             try:
                 return await ask()
@@ -299,8 +333,12 @@ async def _reading(what: str, ask: Callable[[], Awaitable[T]]) -> T:
 
 
 @contextlib.asynccontextmanager
-async def _asking(what: str) -> AsyncIterator[None]:
-    """What NATS raises, as an error of ours."""
+async def asking(what: str) -> AsyncIterator[None]:
+    """What NATS raises, as an error of ours.
+
+    Raises:
+        RunsUnavailable: JetStream did not do it.
+    """
     try:
         yield
     except _FAILURES as failed:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailrace.errors import NotFound, RunStopped
 from tailrace.runs.journal import Journal
-from tailrace.runs.marks import End, pack_end
-from tailrace.runs.pieces import Unpacker
+from tailrace.runs.marks import End, Head, pack_end, pack_head
+from tailrace.runs.pieces import Unpacker, pack_pieces
 from tailrace.runs.record import Record, State, encode_record
 from tailrace.runs.store import Store, event_subject, record_subject
 
@@ -25,6 +25,18 @@ class Earlier:
     pieces: Sequence[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that is not in its run: the function asked to be tried again, and is not any more.
+
+    ``body`` is at most what one piece may have: 512 KiB.
+    """
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
 class Tries:
     """What the queue says of its calls, beside asking the edge to make them."""
 
@@ -33,13 +45,12 @@ class Tries:
         self._journal = journal
 
     async def enqueue(self, run: str, function: str) -> None:
-        """Note a call that waits in the queue.
+        """Note a call that waits in the queue, unless it has begun already.
 
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
-        record = Record(run, function, "queued", time.time(), is_async=True)
-        await self._store.publish(record_subject(run), encode_record(record))
+        await self._store.create_record(Record(run, function, "queued", time.time(), is_async=True))
 
     async def earlier(self, run: str, function: str) -> Earlier:
         """What earlier tries have left of a run: its record, waiting again, and its pieces.
@@ -51,27 +62,62 @@ class Tries:
         await self._journal.flush(FLUSH_S)
         record = await self._store.find_record(run)
         if record is None:
-            return Earlier(Record(run, function, "queued", time.time(), is_async=True), ())
+            return Earlier(Record(run, function, "queued", time.time(), is_async=True, tries=1), ())
         if record.is_over:
             raise RunStopped(f"run '{run}' is over: {record.state}")
         unpacker, pieces = Unpacker(), list[bytes]()
         async for kept in self._store.read_events(run):
             told = unpacker.feed(kept.data)
             pieces += told if isinstance(told, list) else []
-        return Earlier(record.moved("queued", end_reason="", error="", is_async=True), pieces)
+        waiting = record.moved("queued", end_reason="", error="", is_async=True, tries=record.tries + 1)
+        return Earlier(waiting, pieces)
 
-    async def give_up(self, run: str, reason: str, error: str) -> Record:
+    async def settled(self, run: str) -> Record | None:
+        """A run's record after a try that was made here, once all of it is written; None: there is none.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        await self._journal.flush(FLUSH_S)
+        return await self._store.find_record(run)
+
+    async def give_up(self, run: str, reason: str, error: str, answer: Answer | None = None) -> Record:
         """End a run that is tried no more; its record. One that is over stays as it is.
+
+        Args:
+            answer: What the function said last, where that is not in the run.
+        Raises:
+            NotFound: there is none.
+            RunsUnavailable: JetStream does not answer.
+        """
+        record = await self.settled(run)
+        if record is None:
+            raise NotFound(f"there is no run '{run[:40]}'")
+        if record.is_over:
+            return record
+        if answer is not None:
+            pieces = [answer.body] if answer.body else []
+            head = pack_head(Head(answer.status, list(answer.headers)))
+            for message in (head, *pack_pieces(record.events + 1, pieces)):
+                await self._store.publish(event_subject(run), message)
+            size, events = record.bytes + len(answer.body), record.events + len(pieces)
+            record = replace(record, status=answer.status, bytes=size, events=events)
+        return await self.end(record, "failed", reason, error)
+
+    async def reopen(self, run: str) -> Record:
+        """Have a run that has failed wait again, as if nothing had been tried; its record.
 
         Raises:
             NotFound: there is none.
             RunsUnavailable: JetStream does not answer.
         """
-        await self._journal.flush(FLUSH_S)
         record = await self._store.find_record(run)
         if record is None:
             raise NotFound(f"there is no run '{run[:40]}'")
-        return record if record.is_over else await self.end(record, "failed", reason, error)
+        waiting = Record(run, record.function, "queued", record.created_at, is_async=True)
+        await self._store.purge_events(run)
+        await self._store.publish(record_subject(run), encode_record(waiting))
+        return waiting
 
     async def end(self, record: Record, state: State, reason: str, error: str) -> Record:
         """End a run that nobody runs now, and tell its viewers."""

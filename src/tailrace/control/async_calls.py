@@ -1,0 +1,111 @@
+"""``/async-function/NAME``: calls that nobody waits for."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tailrace.control.parts import Parts, parts
+from tailrace.durations import parse_duration
+from tailrace.edge import ends
+from tailrace.edge.call_id import new_call_id
+from tailrace.edge.heads import is_client_call_id
+from tailrace.errors import InvalidRequest, NotFound, RunsUnavailable, TooLarge
+from tailrace.functions.table import Function
+from tailrace.queue.calls import QueuedCall
+from tailrace.queue.intake import Intake
+from tailrace.queue.targets import read_target
+from tailrace.runs.ids import is_run_id
+from tailrace.wire.heads import HOP_BY_HOP
+
+_PREFIX = b"/async-function/"
+# Of the connection to the gateway, or what the worker's own call has anew.
+_DROPPED = HOP_BY_HOP | {b"content-length", b"expect", b"host", b"x-call-id", b"x-client-call-id"}
+_HEADERS_LIMIT = 64 * 1024
+
+
+async def post(request: Request) -> Response:
+    """Take a call in: 202 once it is kept."""
+    here = parts(request)
+    function, target = _function(here, request)
+    intake = _intake(here)
+    callback_url = request.headers.get("x-callback-url", "")
+    if callback_url:
+        read_target(callback_url, allow_private=here.settings.callback_allow_private)
+    timeout = request.headers.get("x-timeout", "")
+    if timeout and not parse_duration(timeout):
+        raise InvalidRequest(f"X-Timeout: {timeout[:40]} is not one duration such as 10s or 1m30s")
+    headers = _headers(request)
+    body = await _read(request, here.settings.async_body_limit)
+    run, now = new_call_id().decode(), time.time_ns()
+    call = QueuedCall(
+        run, str(function.name), function.options.retries.queue, target, headers,
+        callback_url=callback_url, accepted_at=now / 1e9,
+    )  # fmt: skip
+    await intake.accept(call, body)
+    told = {"X-Call-Id": run, "X-Start-Time": str(now), "Location": f"/run/{run}"}
+    return Response(status_code=202, headers=told)
+
+
+async def delete(request: Request) -> Response:
+    """Cancel a call: one that waits never runs, one that runs ends."""
+    intake, run = _intake(parts(request)), request.path_params["name"]
+    if not is_run_id(run):
+        raise NotFound(f"'{run[:40]}' is no call's id", hint="It is the X-Call-Id of the answer 202.")
+    await intake.cancel(run)
+    return Response(status_code=202, headers={"X-Call-Id": run, "Location": f"/run/{run}"})
+
+
+def _function(here: Parts, request: Request) -> tuple[Function, str]:
+    """The function that the path means, and what follows its name in path and query, as it was sent."""
+    raw: bytes = request.scope["raw_path"]
+    label, slash, rest = raw.removeprefix(_PREFIX).partition(b"/")
+    function = here.table.find(label)
+    if function is None:
+        raise ends.not_found(here.table, label)
+    query: bytes = request.scope["query_string"]
+    mark = b"?" if query else b""
+    return function, (b"/" + rest + mark + query if slash or query else b"").decode("latin-1")
+
+
+def _intake(here: Parts) -> Intake:
+    if here.intake is None:
+        raise RunsUnavailable(
+            "asynchronous calls need NATS JetStream, and this gateway has none",
+            hint="Start it with --nats-url embedded, or with the URL of one (TAILRACE_NATS_URL).",
+        )
+    return here.intake
+
+
+def _headers(request: Request) -> tuple[tuple[str, str], ...]:
+    """The caller's headers as the function is to see them."""
+    tokens = request.headers.get("connection", "").lower().split(",")
+    named = {token.strip().encode("latin-1") for token in tokens}
+    found, size = [], 0
+    for name, value in request.headers.raw:
+        if name in _DROPPED or name in named:
+            continue
+        size += len(name) + len(value)
+        found.append((name.decode("latin-1"), value.decode("latin-1")))
+    client_id = request.headers.get("x-call-id", "")
+    if client_id:
+        if not is_client_call_id(client_id.encode("latin-1")):
+            raise InvalidRequest("X-Call-Id is not 1 to 128 of A-Z a-z 0-9 . _ -")
+        found.append(("x-client-call-id", client_id))
+    if size > _HEADERS_LIMIT:
+        raise TooLarge(f"the headers of an asynchronous call are longer than {_HEADERS_LIMIT} bytes")
+    host = request.headers.get("host", "")
+    return (("host", host), *found) if host else tuple(found)
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise TooLarge(
+                f"the body of an asynchronous call is larger than {limit} bytes (async_body_limit)"
+            )
+    return bytes(body)

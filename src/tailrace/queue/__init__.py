@@ -1,0 +1,1 @@
+"""Asynchronous calls: kept in JetStream, made by workers through the edge, their results delivered."""

@@ -1,0 +1,113 @@
+"""Makes a queued call through the edge, on its private socket, so that it is a run like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Protocol
+
+import httpx
+
+from tailrace.queue.calls import INLINE_BYTES, Outcome, QueuedCall
+from tailrace.runs.keeper import Runs
+from tailrace.runs.record import Record
+
+# Of an answer that says what of a call was wrong so much is kept.
+WORDS_BYTES = 4096
+_INTERNAL = "X-OpenFaaS-Internal"
+# What describes the connection to the worker, not the answer.
+_NOT_KEPT = frozenset(
+    ("connection", "content-length", "date", "keep-alive", "transfer-encoding", "x-call-id", "x-start-time")
+)
+
+
+class Caller(Protocol):
+    """Who makes calls: the gateway itself, or a worker that asks a gateway."""
+
+    async def call(self, call: QueuedCall, body: bytes, codes: Collection[int]) -> Outcome:
+        """Make the call once.
+
+        Args:
+            codes: Statuses whose answers are not the run's, but the outcome's.
+        Raises:
+            RunsUnavailable: what became of it cannot be read now.
+            GatewayUnreachable: there is no gateway to ask.
+        """
+
+
+class EdgeCaller:
+    """Calls over the socket that `listener.listen_private` listens on. `aclose` closes its connections."""
+
+    def __init__(self, runs: Runs, socket: str) -> None:
+        self._runs = runs
+        transport = httpx.AsyncHTTPTransport(uds=socket, limits=httpx.Limits(max_connections=None))
+        # The edge's clocks hold for these calls too, so there are none here.
+        self._http = httpx.AsyncClient(transport=transport, timeout=None)  # noqa: S113
+        for name in list(self._http.headers):
+            del self._http.headers[name]  # the function sees what its caller sent, and no more
+
+    async def aclose(self) -> None:
+        """Close the connections; calls that run are left alone, as their annotations say."""
+        await self._http.aclose()
+
+    async def call(self, call: QueuedCall, body: bytes, codes: Collection[int]) -> Outcome:
+        """Make the call once, unless somebody else is making it."""
+        record = await self._runs.tries.settled(call.run)
+        if record is not None and record.is_over:
+            return _after(record)
+        if record is not None and record.gateway:
+            return Outcome(record.state, is_busy=True, tries=record.tries)
+        answer = await self._ask(call, body, codes)
+        # What was refused before anything was begun counts as a try too, or it might go on for ever.
+        tries = (record.tries if record is not None else 0) + 1
+        record = await self._runs.tries.settled(call.run)
+        return _joined(answer, record, tries)
+
+    async def _ask(self, call: QueuedCall, body: bytes, codes: Collection[int]) -> Outcome:
+        target = f"/function/{call.function}{call.target}".encode("latin-1")
+        headers = [*call.headers, ("X-Call-Id", call.run)]
+        # The target as it was sent: a URL's parser would write it anew.
+        request = self._http.build_request(
+            "POST", "http://gateway/", headers=headers, content=body, extensions={"target": target}
+        )
+        try:
+            reply = await self._http.send(request, stream=True)
+        except httpx.HTTPError as failed:
+            return Outcome("", error=f"the call broke: {failed or type(failed).__name__}")
+        status, is_ours = reply.status_code, _INTERNAL in reply.headers
+        kept, error = bytearray(), ""
+        try:
+            async for chunk in reply.aiter_raw():
+                room = INLINE_BYTES - len(kept)
+                if room > 0 and (status in codes or is_ours or status >= 400):
+                    kept += chunk[:room]
+        except httpx.HTTPError as failed:
+            error = f"the answer broke: {failed or type(failed).__name__}"
+        finally:
+            await reply.aclose()
+        headers_kept = tuple((k, v) for k, v in reply.headers.multi_items() if k.lower() not in _NOT_KEPT)
+        if is_ours:
+            error = bytes(kept[:WORDS_BYTES]).decode("utf-8", "replace").strip()
+        return Outcome(
+            "", status=status, is_ours=is_ours, error=error, headers=headers_kept, body=bytes(kept),
+            retry_after=reply.headers.get("Retry-After", ""),
+        )  # fmt: skip
+
+
+def _after(record: Record) -> Outcome:
+    is_begun = bool(record.events or record.bytes)
+    return Outcome(
+        record.state, status=record.status, is_begun=is_begun, tries=record.tries, reason=record.end_reason,
+        error=record.error,
+    )  # fmt: skip
+
+
+def _joined(answer: Outcome, record: Record | None, tries: int) -> Outcome:
+    """What the answer says and what the record does."""
+    if record is None:
+        return replace(answer, tries=tries)
+    found = _after(record)
+    return replace(
+        answer, state=found.state, is_begun=found.is_begun, tries=max(found.tries, tries),
+        reason=found.reason, error=found.error or answer.error,
+    )  # fmt: skip

@@ -1,0 +1,132 @@
+"""Takes calls in, and does what people ask of them: cancel, list, try a dead letter again, drop it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tailrace.errors import NotFound, RunsUnavailable
+from tailrace.queue.calls import INLINE_BYTES, DeadLetter, QueuedCall
+from tailrace.queue.numbers import QueueNumbers
+from tailrace.queue.streams import Streams, Waiting
+from tailrace.runs.keeper import Runs
+from tailrace.runs.record import Record
+
+logger = logging.getLogger(__name__)
+
+# A call that begins in the moment of its cancellation is seen, and stopped, when it is looked at so often.
+_LOOKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What waits, and what was given up."""
+
+    waiting: Sequence[Waiting]
+    dead: Sequence[DeadLetter]
+
+
+class Intake:
+    """The queue, as the control plane has it.
+
+    Attributes:
+        secret: What results are signed with.
+    """
+
+    def __init__(self, streams: Streams, runs: Runs, numbers: QueueNumbers, secret: bytes) -> None:
+        self.streams = streams
+        self.secret = secret
+        self._runs = runs
+        self._numbers = numbers
+
+    async def accept(self, call: QueuedCall, body: bytes) -> None:
+        """Keep a call; it will be made, whatever is killed from now on.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer. It may have been kept all the same.
+            Overloaded: as much waits as may.
+        """
+        if len(body) > INLINE_BYTES:
+            call = replace(call, pieces=await self.streams.keep_body(call.run, body))
+        else:
+            call = replace(call, body=body)
+        await self.streams.add_call(call)
+        self._numbers.queued += 1
+        try:
+            await self._runs.tries.enqueue(call.run, call.function)
+        except RunsUnavailable as failed:  # it is kept; its record is written when it begins
+            logger.warning("call %s is queued without a record: %s", call.run, failed.message)
+
+    async def cancel(self, run: str) -> Record:
+        """Stop a call: it never runs, or it ends; its record. One that is over stays as it is.
+
+        Raises:
+            NotFound: no call has this id.
+            RunsUnavailable: JetStream, or the gateway that runs it, does not answer.
+        """
+        record = await self._runs.find(run)
+        if not record.is_async:
+            raise NotFound(f"'{run[:40]}' is no asynchronous call", hint="Stop it as a run: DELETE /run/ID")
+        await self.streams.withdraw(run)
+        for _ in range(_LOOKS):
+            record = await self._runs.stop(run)
+            again = await self._runs.find(run)
+            if record.is_over and again.is_over:
+                return again
+        return record
+
+    async def listing(self) -> Listing:
+        """What waits and what was given up, all functions.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        waiting = [found async for found in self.streams.waiting() if found.pending or found.handed_out]
+        return Listing(sorted(waiting, key=lambda w: (w.queue, w.function)), await self.streams.list_dead())
+
+    async def dead(self, run: str) -> list[DeadLetter]:
+        """A call's dead letters: its own, and that of its result's delivery.
+
+        Raises:
+            NotFound: there is none.
+            RunsUnavailable: JetStream does not answer.
+        """
+        found = await self.streams.list_dead(run)
+        if not found:
+            raise NotFound(f"there is no dead letter of a call '{run[:40]}'", hint="See: tailrace queue list")
+        return found
+
+    async def retry(self, run: str) -> list[DeadLetter]:
+        """Have what was given up of a call tried again; what that was.
+
+        Raises:
+            NotFound: there is no dead letter of it.
+            RunsUnavailable: JetStream does not answer.
+            Overloaded: as much waits as may.
+        """
+        found = await self.dead(run)
+        for letter in found:
+            # A number that was never used, so that it is not taken for a message that is there already.
+            drive = time.time_ns()
+            if letter.call is not None:
+                await self._runs.tries.reopen(run)
+                await self.streams.add_call(replace(letter.call, drive=drive))
+            elif letter.callback is not None:
+                await self.streams.add_callback(replace(letter.callback, since=time.time(), drive=drive))
+            await self.streams.unbury(letter)
+        return found
+
+    async def drop(self, run: str) -> list[DeadLetter]:
+        """Forget what was given up of a call; what that was.
+
+        Raises:
+            NotFound: there is no dead letter of it.
+            RunsUnavailable: JetStream does not answer.
+        """
+        found = await self.dead(run)
+        for letter in found:
+            await self.streams.unbury(letter)
+            await self.streams.drop_body(run)
+        return found

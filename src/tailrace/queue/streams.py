@@ -1,0 +1,285 @@
+"""Where the queue is kept in JetStream: calls and results that wait, large bodies, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+
+from tailrace.errors import Overloaded, RunsUnavailable
+from tailrace.queue import calls
+from tailrace.queue.calls import Callback, DeadLetter, QueuedCall
+from tailrace.runs.store import ASK_S, Store, asking
+
+QUEUE = "TAILRACE_QUEUE"
+BODIES = "TAILRACE_BODIES"
+DEAD = "TAILRACE_DEAD"
+# A server that dies takes what it was asked with it; one of the gateway's own is back in less than a second.
+WRITE_TRIES = 3
+# A call that is sent again, because its acknowledgement was lost, is known by its id for so long.
+DUPLICATE_S = 120.0
+# A full stream refuses with one of these. Source: nats-server errors.json, JSStreamStoreFailedF and others.
+_FULL = ("maximum bytes exceeded", "insufficient storage", "insufficient resources", "maximum messages")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBounds:
+    """How much is kept.
+
+    Attributes:
+        max_bytes: Of calls that wait, and once more of large bodies; more is refused.
+        dead_keep_s: Dead letters are kept for so long.
+        lease_s: A call is handed out again when its worker gives no sign of life for so long.
+        copies: Of each message, in a cluster.
+    """
+
+    max_bytes: int
+    dead_keep_s: float
+    lease_s: float
+    copies: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One function's calls in one queue: how many wait, how many are handed out or wait for a next try."""
+
+    queue: str
+    function: str
+    pending: int
+    handed_out: int
+
+
+class Streams:
+    """Reads and writes them on the connection of a `Store`."""
+
+    def __init__(self, store: Store, bounds: QueueBounds) -> None:
+        self.store = store
+        self.client: Client = store.client
+        self.bounds = bounds
+        self._js: JetStreamContext = store.client.jetstream(timeout=ASK_S)
+        self._known: set[str] = set()
+
+    async def prepare(self) -> None:
+        """Make the streams, or bring them to these bounds.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer, or refuses.
+        """
+        bounds = self.bounds
+        queue = StreamConfig(
+            name=QUEUE, subjects=[calls.CALL_SUBJECTS, calls.CALLBACK_SUBJECTS], storage=StorageType.FILE,
+            retention=RetentionPolicy.WORK_QUEUE, discard=DiscardPolicy.NEW, max_bytes=bounds.max_bytes,
+            duplicate_window=DUPLICATE_S, num_replicas=bounds.copies,
+        )  # fmt: skip
+        bodies = StreamConfig(
+            name=BODIES, subjects=[calls.BODY_SUBJECTS], storage=StorageType.FILE, allow_direct=True,
+            discard=DiscardPolicy.NEW, max_bytes=bounds.max_bytes, duplicate_window=DUPLICATE_S,
+            num_replicas=bounds.copies,
+        )  # fmt: skip
+        dead = StreamConfig(
+            name=DEAD, subjects=[calls.DEAD_SUBJECTS], storage=StorageType.FILE, allow_direct=True,
+            discard=DiscardPolicy.OLD, max_bytes=bounds.max_bytes, max_msgs_per_subject=1,
+            max_age=bounds.dead_keep_s, num_replicas=bounds.copies,
+        )  # fmt: skip
+        for config in (queue, bodies, dead):
+            await self.store.keep_stream(config)
+
+    # Calls and results.
+
+    async def add_call(self, call: QueuedCall) -> None:
+        """Keep a call, acknowledged, and have the workers told. A second time it changes nothing.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+            Overloaded: as much waits as may.
+        """
+        await self._open_consumer(call.queue, call.function)
+        subject = calls.call_subject(call.queue, call.function, call.run)
+        await self._write(subject, calls.encode(call), f"{call.run}-{call.drive}")
+        with contextlib.suppress(nats.errors.Error):
+            await self.client.publish(calls.NOTICE_SUBJECT, f"{call.queue} {call.function}".encode())
+
+    async def add_callback(self, callback: Callback) -> None:
+        """Keep a result's delivery, acknowledged. A second time it changes nothing.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+            Overloaded: as much waits as may.
+        """
+        message_id = f"{callback.run}-callback-{callback.drive}"
+        await self._write(calls.callback_subject(callback.run), calls.encode(callback), message_id)
+
+    async def withdraw(self, run: str) -> None:
+        """Take a call out of the queue, wherever it is.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("take a call out of its queue"):
+            await self._js.purge_stream(QUEUE, subject=calls.call_subject("*", "*.*", run))
+        await self.drop_body(run)
+
+    # Bodies.
+
+    async def keep_body(self, run: str, body: bytes) -> int:
+        """Keep a large body beside its call; how many pieces it has.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+            Overloaded: as much is kept as may.
+        """
+        pieces = range(0, len(body), calls.PIECE_BYTES)
+        for number, at in enumerate(pieces):
+            piece = body[at : at + calls.PIECE_BYTES]
+            await self._write(calls.body_subject(run), piece, f"{run}-body-{number}")
+        return len(pieces)
+
+    async def read_body(self, call: QueuedCall) -> bytes | None:
+        """A call's body; None when it is not kept any more.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        if not call.pieces:
+            return call.body
+        found = [kept.data async for kept in self.store.read(BODIES, calls.body_subject(call.run))]
+        return b"".join(found) if len(found) == call.pieces else None
+
+    async def drop_body(self, run: str) -> None:
+        """Delete what is kept of a body.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("delete a call's body"):
+            await self._js.purge_stream(BODIES, subject=calls.body_subject(run))
+
+    # Dead letters.
+
+    async def bury(self, letter: DeadLetter) -> None:
+        """Keep a dead letter, acknowledged.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        await self._write(calls.dead_subject(letter.kind, letter.run), calls.encode(letter), "")
+
+    async def list_dead(self, run: str = "*") -> list[DeadLetter]:
+        """The dead letters, the oldest first; only a run's when it is given.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        found = []
+        async for kept in self.store.read(DEAD, calls.dead_subject("*", run)):
+            letter = calls.decode(kept.data, DeadLetter)
+            if letter is not None:
+                found.append(letter)
+        return found
+
+    async def unbury(self, letter: DeadLetter) -> None:
+        """Forget a dead letter; what is kept of its call's body stays.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("forget a dead letter"):
+            await self._js.purge_stream(DEAD, subject=calls.dead_subject(letter.kind, letter.run))
+
+    # Handing out.
+
+    async def pull_calls(self, queue: str, function: str) -> JetStreamContext.PullSubscription:
+        """Hands out one function's calls of one queue.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        self._known.discard(calls.consumer_name(queue, function))
+        await self._open_consumer(queue, function)
+        async with asking("hand out calls"):
+            return await self._js.pull_subscribe_bind(calls.consumer_name(queue, function), stream=QUEUE)
+
+    async def pull_callbacks(self) -> JetStreamContext.PullSubscription:
+        """Hands out results to deliver.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("hand out results"):
+            await self._js.add_consumer(QUEUE, self._consumer(calls.CALLBACKS, calls.CALLBACK_SUBJECTS))
+            return await self._js.pull_subscribe_bind(calls.CALLBACKS, stream=QUEUE)
+
+    async def waiting(self) -> AsyncIterator[Waiting]:
+        """What waits, by queue and function.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        offset = 0
+        while True:
+            async with asking("tell what waits"):
+                page = await self._js.consumers_info(QUEUE, offset=offset)
+            for info in page:
+                known = calls.parse_consumer(info.config.filter_subject or "")
+                if known is not None:
+                    yield Waiting(*known, info.num_pending or 0, info.num_ack_pending or 0)
+            offset += len(page)
+            if len(page) < _PAGE:
+                return
+
+    async def _open_consumer(self, queue: str, function: str) -> None:
+        name = calls.consumer_name(queue, function)
+        if name in self._known:
+            return
+        config = self._consumer(name, calls.call_subject(queue, function, "*"))
+        async with asking("make a function's queue"):
+            await self._js.add_consumer(QUEUE, config)
+        self._known.add(name)
+
+    def _consumer(self, name: str, subject: str) -> ConsumerConfig:
+        return ConsumerConfig(
+            durable_name=name, filter_subject=subject, ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self.bounds.lease_s, max_deliver=-1, max_ack_pending=-1,
+        )  # fmt: skip
+
+    # Writing.
+
+    async def _write(self, subject: str, payload: bytes, message_id: str) -> None:
+        headers = {"Nats-Msg-Id": message_id} if message_id else None
+        for tries_left in range(WRITE_TRIES - 1, -1, -1):
+            try:
+                async with asking("keep a call"):
+                    await self._js.publish(subject, payload, headers=headers)
+            except RunsUnavailable as failed:
+                cause = failed.__cause__
+                if isinstance(cause, nats.js.errors.APIError):
+                    if any(words in str(cause.description) for words in _FULL):
+                        raise Overloaded(
+                            "as many asynchronous calls wait as may (async_max_bytes)",
+                            hint="Ask again later; tailrace queue list shows what waits.",
+                        ) from failed
+                    raise
+                if not tries_left:
+                    raise
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
+
+
+_AGAIN_S = 0.1
+# What JetStream answers of a listing at once.
+_PAGE = 256
