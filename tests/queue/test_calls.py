@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-import httpx
 import pytest
 import uvloop
 
-from tests.kit.runs import Client, Post, Talker, post
+from tailrace.provider.memory import MemoryCall, MemoryReply
+from tailrace.queue.calls import body_subject
+from tailrace.queue.streams import BODIES
+from tests.kit.queue import QUICK, ask, is_over, wait_dead
+from tests.kit.runs import NATIVE, Client, Talker, post
 
 pytestmark = pytest.mark.slow
-QUICK = {"com.openfaas.retry.min_wait": "10ms", "com.openfaas.retry.max_wait": "50ms"}
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run it as a gateway's loop would."""
     uvloop.run(main)
-
-
-def is_over(record: dict[str, Any]) -> bool:
-    """Whether a run has ended."""
-    return record["state"] in ("done", "failed", "cancelled")
-
-
-async def ask(gateway: Post, path: str = "fn", **more: Any) -> httpx.Response:
-    """POST an asynchronous call."""
-    async with gateway.http() as http:
-        return await http.post(f"/async-function/{path}", **more)
 
 
 def test_a_call_is_taken_in_made_and_can_be_watched(nats_url: str) -> None:
@@ -61,5 +54,216 @@ def test_a_call_is_taken_in_made_and_can_be_watched(nats_url: str) -> None:
             )  # fmt: skip
             assert talker.whole(name) == seen
             assert 1 == a.queue.queued
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status", "words"),
+    [
+        ("POST", "/async-function/nobody", {}, b"", 404, "function 'nobody' not found"),
+        ("GET", "/async-function/fn", {}, b"", 405, "Method Not Allowed"),
+        ("POST", "/async-function/fn", {}, b"x" * 2000, 413, "async_body_limit"),
+        ("POST", "/async-function/fn", {"X-Call-Id": "a b"}, b"", 400, "X-Call-Id"),
+        ("POST", "/async-function/fn", {"X-Timeout": "soon"}, b"", 400, "X-Timeout"),
+        ("POST", "/async-function/fn", {"X-Callback-Url": "ftp://a/b"}, b"", 400, "X-Callback-Url"),
+        ("POST", "/async-function/fn", {"X-Callback-Url": "http://127.0.0.1/cb"}, b"", 403, "public"),
+        ("POST", "/async-function/fn", {"X-Callback-Url": "http://169.254.169.254/"}, b"", 403, "public"),
+        ("DELETE", "/async-function/fn", {}, b"", 404, "no call's id"),
+        ("DELETE", "/async-function/" + "a" * 26, {}, b"", 404, "there is no run"),
+    ],
+)
+def test_what_cannot_be_taken_in_is_refused_at_once(
+    nats_url: str, method: str, path: str, headers: dict[str, str], body: bytes, status: int, words: str
+) -> None:
+    """With a reason; nothing is queued and nothing runs."""
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker, flags={"async_body_limit": 1024}) as a, a.http() as http:
+            reply = await http.request(method, path, headers=headers, content=body)
+
+            assert (status, True) == (reply.status_code, words in reply.text), reply.text
+            assert (0, 0) == (a.queue.queued, talker.starts)
+
+    run(main())
+
+
+def test_a_large_body_comes_through(nats_url: str) -> None:
+    """One of 3 MB is kept beside its call, given to the function as it is, and then deleted."""
+
+    async def main() -> None:
+        body = bytes(range(256)) * 12_000
+        talker = Talker(1)
+        async with post(nats_url, talker) as a:
+            name = (await ask(a, content=body)).headers["x-call-id"]
+            await a.wait_record(name, is_over)
+            streams = a.intake.streams
+            async with asyncio.timeout(10):
+                while [kept async for kept in streams.store.read(BODIES, body_subject(name))]:
+                    await asyncio.sleep(0.01)
+
+            assert body == talker.calls[0].body
+
+    run(main())
+
+
+def test_a_failing_function_is_tried_again(nats_url: str) -> None:
+    """A 429, a crash of its handler, a 503: each is one attempt; only the last answer is the run's."""
+    script: list[int] = [429, 0, 503]
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        status = script.pop(0) if script else 200
+        if not status:
+            raise RuntimeError("its handler failed")
+        return MemoryReply(status, {"Content-Type": "text/plain"}, b"busy" if status >= 400 else b"well")
+
+    async def main() -> None:
+        async with post(nats_url, handler, annotations=QUICK) as a, a.http() as http:
+            name = (await ask(a)).headers["x-call-id"]
+            record = await a.wait_record(name, is_over)
+            answer = await http.get(f"/run/{name}/stream")
+
+            assert ("done", 4, 200) == (record["state"], record["attempts"], record["status"])
+            assert "well" == answer.text
+            assert a.queue.redelivered >= 3
+
+    run(main())
+
+
+def test_retry_after_is_waited_for(nats_url: str) -> None:
+    """A function that asks for one second is not tried again before."""
+    at: list[float] = []
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        at.append(time.monotonic())
+        return MemoryReply(503 if len(at) == 1 else 200, {"Retry-After": "1"} if len(at) == 1 else {}, b"x")
+
+    async def main() -> None:
+        async with post(nats_url, handler, annotations=QUICK) as a:
+            name = (await ask(a)).headers["x-call-id"]
+            await a.wait_record(name, is_over)
+
+            assert 2 == len(at)
+            assert at[1] - at[0] >= 0.95
+
+    run(main())
+
+
+def test_a_stream_that_broke_is_not_tried_again(nats_url: str) -> None:
+    """Once a byte was produced the call is a dead letter; with the annotation it is tried again."""
+    starts: list[str] = []
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"data: 1\n\n"
+        raise RuntimeError("in the middle")
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        starts.append(call.headers["x-call-id"])
+        return MemoryReply(headers=NATIVE, body=broken() if len(starts) < 3 else Talker(1)._talk())
+
+    async def main() -> None:
+        async with post(nats_url, handler, annotations=QUICK) as a:
+            once = (await ask(a)).headers["x-call-id"]
+            failed = await a.wait_record(once, is_over)
+            letters = await wait_dead(a, once)
+        again_too = {"com.tailrace.retry.after-first-byte": "true", **QUICK}
+        async with post(nats_url, handler, annotations=again_too) as a:
+            twice = (await ask(a)).headers["x-call-id"]
+            done = await a.wait_record(twice, is_over)
+
+            assert ("failed", 1, 1) == (failed["state"], failed["attempts"], failed["events"])
+            assert ["call"] == [letter.kind for letter in letters]
+            assert ("done", 2) == (done["state"], done["attempts"])
+            assert [once, twice, twice] == starts
+
+    run(main())
+
+
+def test_a_call_that_waits_is_cancelled_and_never_runs(nats_url: str) -> None:
+    """DELETE: 202; its record is cancelled at once, and a worker that comes later finds nothing."""
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker, flags={"async_queues": "off"}) as a, a.http() as http:
+            name = (await ask(a)).headers["x-call-id"]
+            first = await http.delete(f"/async-function/{name}")
+            record = await a.record(name)
+            second = await http.delete(f"/async-function/{name}")
+        async with post(nats_url, talker) as b:
+            after = (await ask(b)).headers["x-call-id"]
+            await b.wait_record(after, is_over)
+
+            assert (202, 202) == (first.status_code, second.status_code)
+            assert ("cancelled", "cancelled") == (record["state"], record["end_reason"])
+            assert [after] == [call.headers["x-call-id"] for call in talker.calls]
+
+    run(main())
+
+
+def test_a_call_that_runs_is_cancelled(nats_url: str) -> None:
+    """Its function is stopped; the record keeps what was said, and it is not tried again."""
+
+    async def main() -> None:
+        talker = Talker(1000, gap_s=0.01)
+        async with post(nats_url, talker, annotations=QUICK) as a, a.http() as http:
+            name = (await ask(a)).headers["x-call-id"]
+            await a.wait_record(name, lambda found: found["events"] > 3)
+            await http.delete(f"/async-function/{name}")
+            record = await a.wait_record(name, is_over)
+            async with asyncio.timeout(5):
+                while a.worker is None or a.worker.in_hand or not talker.stopped:
+                    await asyncio.sleep(0.01)
+
+            assert ("cancelled", True) == (record["state"], record["events"] > 3)
+            assert (1, 1) == (talker.starts, talker.stopped)
+            assert [] == await a.intake.streams.list_dead(name)
+
+    run(main())
+
+
+def test_a_function_has_so_many_calls_at_once(nats_url: str) -> None:
+    """As many as its replicas take, or as the setting says; the rest wait, and none is refused."""
+    running, most = 0, 0
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.1)
+        running -= 1
+        return MemoryReply(body=b"x")
+
+    async def main() -> None:
+        wishes = {"com.tailrace.concurrency.max": "3"}
+        async with post(nats_url, handler, annotations=wishes, flags={"queue_limit": 1}) as a:
+            names = [(await ask(a)).headers["x-call-id"] for _ in range(30)]
+            records = [await a.wait_record(name, is_over) for name in names]
+
+            assert 3 == most
+            assert {("done", 1)} == {(record["state"], record["attempts"]) for record in records}
+
+    run(main())
+
+
+def test_a_named_queue_is_served_by_who_is_told_to(nats_url: str) -> None:
+    """A worker of other queues leaves it alone."""
+    wishes = {"com.openfaas.queue": "slow"}
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker, annotations=wishes, flags={"async_queues": "quick,other"}) as a:
+            name = (await ask(a)).headers["x-call-id"]
+            listing = await a.intake.listing()
+            assert a.worker is not None
+            await a.worker._look()
+            waiting = await a.record(name)
+        async with post(nats_url, talker, annotations=wishes, flags={"async_queues": "slow"}) as b:
+            record = await b.wait_record(name, is_over)
+
+            assert [("slow", "fn.openfaas-fn", 1)] == [
+                (w.queue, w.function, w.pending) for w in listing.waiting if w.queue == "slow"
+            ]
+            assert ("queued", "done") == (waiting["state"], record["state"])
 
     run(main())

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import httpx
 
@@ -68,20 +69,29 @@ class Refused(Exception):
         self.retry_after = retry_after
 
 
+class FindAddress(Protocol):
+    """Where a host is."""
+
+    async def __call__(self, target: Target, *, allow_private: bool) -> str: ...
+
+
 class Delivery:
     """One worker's way with results. `aclose` closes its connections.
 
     Args:
         secret: What they are signed with.
+        find: Looks a host's address up, and refuses what it may not be; None: `find_address`.
     """
 
     def __init__(
-        self, streams: Streams, secret: bytes, settings: Callable[[], Settings], numbers: QueueNumbers
-    ) -> None:
+        self, streams: Streams, secret: bytes, settings: Callable[[], Settings], numbers: QueueNumbers, *,
+        find: FindAddress | None = None,
+    ) -> None:  # fmt: skip
         self._streams = streams
         self._secret = secret
         self._settings = settings
         self._numbers = numbers
+        self._find: FindAddress = find or find_address
         self._http: httpx.AsyncClient | None = None
 
     async def aclose(self) -> None:
@@ -179,7 +189,7 @@ class Delivery:
     async def _post(
         self, target: Target, callback: Callback, result: Result, *, allow_private: bool
     ) -> httpx.Response:
-        address = await _resolve(target, allow_private=allow_private)
+        address = await self._find(target, allow_private=allow_private)
         if self._http is None:
             # No proxy of the environment: it would resolve the name anew, past what was looked at.
             self._http = httpx.AsyncClient(
@@ -199,7 +209,7 @@ class Delivery:
         return reply
 
 
-async def _resolve(target: Target, *, allow_private: bool) -> str:
+async def find_address(target: Target, *, allow_private: bool) -> str:
     """An address of the host; all of them were looked at, and this very one is connected to.
 
     Raises:

@@ -1,0 +1,79 @@
+"""A server on loopback that results are delivered to, and what it was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+
+from tailrace.queue.signing import SIGNATURE, TIMESTAMP, sign
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """One request. Header names are lower-case."""
+
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def run(self) -> str:
+        return self.headers["x-call-id"]
+
+    def is_signed(self, secret: bytes) -> bool:
+        """Whether its signature is what a receiver with the secret would make."""
+        made = sign(
+            secret,
+            timestamp=int(self.headers[TIMESTAMP.lower()]),
+            run=self.run,
+            status=int(self.headers["x-function-status"]),
+            body=self.body,
+        )
+        return made == self.headers[SIGNATURE.lower()]
+
+
+@dataclass
+class Receiver:
+    """What came, and what is answered: a status, and header lines."""
+
+    port: int = 0
+    came: list[Delivered] = field(default_factory=list)
+    answer: Callable[[Delivered], tuple[int, str]] = lambda _: (200, "")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def wait(self, count: int, *, limit_s: float = 15.0) -> list[Delivered]:
+        """So many requests, once they have come."""
+        async with asyncio.timeout(limit_s):
+            while len(self.came) < count:
+                await asyncio.sleep(0.005)
+        return self.came
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, one request."""
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            pairs = (line.partition(": ") for line in head[1:-2])
+            headers = {name.lower(): value for name, _, value in pairs}
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
+            came = Delivered(head[0].split(" ")[1], headers, body)
+            self.came.append(came)
+            status, lines = self.answer(came)
+            writer.write(
+                f"HTTP/1.1 {status} X\r\n{lines}Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
+            )
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
+    """A receiver while the context is open; port 0 takes a free one."""
+    receiver = Receiver()
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", port)
+    receiver.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield receiver
