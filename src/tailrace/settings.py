@@ -182,7 +182,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "async_concurrency", texts.whole(1, 10_000), "50", "calls",
-        "Asynchronous calls of one function that this process makes at once, at most.",
+        "Asynchronous calls of one function that this process makes at once, at most.", is_live=True,
     ),
     Row(
         "async_lease_s", texts.seconds(0.5, 3600), "10", "seconds",
@@ -190,15 +190,15 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "async_retry_attempts", texts.whole(1, 10_000), "100", "tries",
-        "How often an asynchronous call is tried before it is a dead letter.",
+        "How often an asynchronous call is tried before it is a dead letter.", is_live=True,
     ),
     Row(
         "async_retry_min_wait_s", texts.seconds(0.01, 86400), "10", "seconds",
-        "Most that is waited before the second try; it doubles from try to try.",
+        "Most that is waited before the second try; it doubles from try to try.", is_live=True,
     ),
     Row(
         "async_retry_max_wait_s", texts.seconds(0.01, 86400), "120", "seconds",
-        "Most that is waited between two tries, unless `Retry-After` asks for more.",
+        "Most that is waited between two tries, unless `Retry-After` asks for more.", is_live=True,
     ),
     Row(
         "async_dead_keep_s", texts.seconds(60, 31536000), "604800", "seconds",
@@ -210,7 +210,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "callback_patience_s", texts.seconds(1, 604800), "3600", "seconds",
-        "How long the delivery of a result is tried before it is a dead letter.",
+        "How long the delivery of a result is tried before it is a dead letter.", is_live=True,
     ),
     Row(
         "callback_secret_file", texts.file, "", "",

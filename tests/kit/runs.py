@@ -34,9 +34,10 @@ from tailrace.model import FunctionSpec
 from tailrace.names import FunctionName
 from tailrace.provider.contract import Address
 from tailrace.provider.memory import Handler, MemoryCall, MemoryProvider, MemoryReply
+from tailrace.queue.caller import EdgeCaller
 from tailrace.queue.intake import Intake
 from tailrace.queue.numbers import QueueNumbers
-from tailrace.queue.opening import open_intake, working
+from tailrace.queue.opening import open_intake, working_here
 from tailrace.queue.worker import Worker
 from tailrace.runs.keeper import Runs
 from tailrace.runs.peers import gateway_name
@@ -206,9 +207,13 @@ async def post(
             runs, replace(settings, runs_copies=3 if "," in nats_url else 1), folder, counted
         )
         assert intake is not None
+        private = str(folder / "private.sock")
+        caller = EdgeCaller(runs, private)
+        stack.push_async_callback(caller.aclose)
         parts = Parts(
-            settings, table, reconciler, provider, bundles, logs, _prune, time.monotonic, runs, intake=intake
-        )
+            settings, table, reconciler, provider, bundles, logs, _prune, time.monotonic, runs, None, intake,
+            caller,
+        )  # fmt: skip
         await stack.enter_async_context(serving(build_app(parts, None), folder / "control.sock"))
         edge = Edge(table, settings, Address(path=str(folder / "control.sock")), runs=runs)
         stack.push_async_callback(edge.aclose)
@@ -221,10 +226,9 @@ async def post(
         await function.settled.wait()
         sock = socket.create_server(("127.0.0.1", 0), backlog=256)
         await listen(edge, sock)
-        private = str(folder / "private.sock")
         await listen_private(edge, private)
         worker = await stack.enter_async_context(
-            working(intake, runs, table, Path(private), settings=lambda: edge.settings, numbers=counted)
+            working_here(intake, runs, caller, table, settings=lambda: edge.settings, numbers=counted)
         )
         yield Post(edge, runs, client, provider, sock.getsockname()[1], private, intake, worker, counted)
 

@@ -43,6 +43,8 @@ def test_a_result_is_delivered(nats_url: str) -> None:
         async with post(nats_url, handler, flags=PRIVATE) as a, receiving() as receiver:
             name = await call(a, f"{receiver.url}/cb?x=1", content=b"hi")
             (came,) = await receiver.wait(1)
+            assert a.worker is not None
+            assert await a.worker.wait_idle(5)
 
             assert ("/cb?x=1", b"\x00result", name) == (came.target, came.body, came.run)
             assert ("201", "fn.openfaas-fn") == (

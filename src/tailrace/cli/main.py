@@ -23,6 +23,7 @@ from tailrace.cli.commands import (
     namespace,
     new,
     push,
+    queue,
     reload,
     remove,
     runs,
@@ -32,6 +33,7 @@ from tailrace.cli.commands import (
     up,
     version,
     watchdog,
+    worker,
 )
 from tailrace.cli.result import FAILED, print_error
 from tailrace.cli.usage import Command
@@ -60,6 +62,7 @@ _VERBS = (
     ("remove", remove, "Remove functions."),
     ("scale", scale, "Set how many replicas a function has."),
     ("serve", serve, "Run the gateway for a server."),
+    ("worker", worker, "Make asynchronous calls apart from a gateway."),
     ("reload", reload, "Have `serve` read its settings again."),
     ("login", login, "Keep a gateway's password."),
     ("logout", logout, "Forget a gateway's password."),
@@ -71,6 +74,7 @@ for _name, _module, _words in _VERBS:
     app.command(_name, short_help=_words, cls=Command)(_module.command)
 app.add_typer(llm.app, name="llm", short_help="Run a small local model, or a mock.")
 app.add_typer(namespace.app, name="namespace", short_help="Create, list and remove namespaces.")
+app.add_typer(queue.app, name="queue", short_help="List and mend asynchronous calls.")
 app.add_typer(runs.app, name="runs", short_help="List, watch and stop recorded runs.")
 app.add_typer(secret.app, name="secret", short_help="Create, list and remove secrets.")
 

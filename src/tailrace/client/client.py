@@ -12,13 +12,14 @@ from tailrace.client.connection import CONNECT_TIMEOUT_S, REPLY_TIMEOUT_S, decod
 from tailrace.client.functions import Functions
 from tailrace.client.logs import Logs
 from tailrace.client.namespaces import Namespaces
+from tailrace.client.queue import Queue
 from tailrace.client.runs import Runs
 from tailrace.client.secrets import Secrets
 from tailrace.gateway_url import parse_gateway
 from tailrace.wire import openfaas
 
 
-class Client(Functions, Secrets, Namespaces, Logs, Calls, Runs):
+class Client(Functions, Secrets, Namespaces, Logs, Calls, Runs, Queue):
     """The gateway's API as methods. Make it with `open_client`.
 
     Every method raises GatewayUnreachable when nobody answers, and otherwise the error of our tree that

@@ -30,7 +30,7 @@ async def post(request: Request) -> Response:
     """Take a call in: 202 once it is kept."""
     here = parts(request)
     function, target = _function(here, request)
-    intake = _intake(here)
+    intake = intake_of(here)
     callback_url = request.headers.get("x-callback-url", "")
     if callback_url:
         read_target(callback_url, allow_private=here.settings.callback_allow_private)
@@ -51,7 +51,7 @@ async def post(request: Request) -> Response:
 
 async def delete(request: Request) -> Response:
     """Cancel a call: one that waits never runs, one that runs ends."""
-    intake, run = _intake(parts(request)), request.path_params["name"]
+    intake, run = intake_of(parts(request)), request.path_params["name"]
     if not is_run_id(run):
         raise NotFound(f"'{run[:40]}' is no call's id", hint="It is the X-Call-Id of the answer 202.")
     await intake.cancel(run)
@@ -70,7 +70,12 @@ def _function(here: Parts, request: Request) -> tuple[Function, str]:
     return function, (b"/" + rest + mark + query if slash or query else b"").decode("latin-1")
 
 
-def _intake(here: Parts) -> Intake:
+def intake_of(here: Parts) -> Intake:
+    """The queue of this gateway.
+
+    Raises:
+        RunsUnavailable: it has no NATS.
+    """
     if here.intake is None:
         raise RunsUnavailable(
             "asynchronous calls need NATS JetStream, and this gateway has none",

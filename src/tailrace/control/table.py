@@ -22,12 +22,14 @@ from tailrace.control import (
     namespaces,
     openapi,
     pages,
+    queue,
     runs,
     scale,
     secrets,
 )
 from tailrace.control.openapi import Content, Query
 from tailrace.wire import openfaas
+from tailrace.wire.queue import CallbackKey, DeadCall, QueueListing
 from tailrace.wire.runs import RunPage, RunRecord
 
 Answerer = Callable[[Request], Awaitable[Response]]
@@ -60,6 +62,7 @@ _FUNCTIONS = "/system/functions"
 _FUNCTION = "/system/function/{name}"
 _SECRETS = "/system/secrets"  # a path
 _RUN = "/run/{id}"
+_DEAD = "/system/queue/{id}"
 _ASYNC = "/async-function/{name}"
 _ONE_NAMESPACE = "/system/namespace/{namespace}"
 
@@ -206,6 +209,29 @@ ROWS: tuple[Row, ...] = (
     Row(
         "DELETE", _ASYNC, async_calls.delete, "Cancel an asynchronous call by its id.", {202: None},
         errors=(404, 503), is_public=True,
+    ),
+    Row(
+        "GET", "/system/queue", queue.get_all, "Asynchronous calls that wait, and dead letters.",
+        {200: QueueListing}, errors=(503,),
+    ),
+    Row(
+        "GET", _DEAD, queue.get_one, "The dead letters of a call.", {200: list[DeadCall]}, errors=(404, 503),
+    ),
+    Row(
+        "DELETE", _DEAD, queue.drop, "Forget the dead letters of a call.", {200: list[DeadCall]},
+        errors=(404, 503),
+    ),
+    Row(
+        "POST", f"{_DEAD}/retry", queue.retry, "Have the dead letters of a call tried again.",
+        {202: list[DeadCall]}, errors=(404, 503),
+    ),
+    Row(
+        "GET", "/system/queue-key", queue.get_key, "The secret that results are signed with.",
+        {200: CallbackKey}, errors=(503,),
+    ),
+    Row(
+        "POST", "/system/queue-calls", queue.make, "Make a call of the queue, for a worker elsewhere.",
+        {200: queue.NDJSON}, errors=(503,), body="application/octet-stream",
     ),
     Row("GET", "/healthz", info.get_health, "Whether the gateway answers.", {200: None}, is_public=True),
     Row("GET", "/openapi.json", openapi.get, "This document.", {200: "application/json"}),

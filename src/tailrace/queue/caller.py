@@ -9,6 +9,7 @@ from typing import Protocol
 import httpx
 
 from tailrace.queue.calls import INLINE_BYTES, Outcome, QueuedCall
+from tailrace.queue.policy import Policy
 from tailrace.runs.keeper import Runs
 from tailrace.runs.record import Record
 
@@ -24,11 +25,9 @@ _NOT_KEPT = frozenset(
 class Caller(Protocol):
     """Who makes calls: the gateway itself, or a worker that asks a gateway."""
 
-    async def call(self, call: QueuedCall, body: bytes, codes: Collection[int]) -> Outcome:
-        """Make the call once.
+    async def call(self, call: QueuedCall, body: bytes, policy: Policy) -> Outcome:
+        """Make the call once, unless nothing is to be tried any more.
 
-        Args:
-            codes: Statuses whose answers are not the run's, but the outcome's.
         Raises:
             RunsUnavailable: what became of it cannot be read now.
             GatewayUnreachable: there is no gateway to ask.
@@ -50,14 +49,16 @@ class EdgeCaller:
         """Close the connections; calls that run are left alone, as their annotations say."""
         await self._http.aclose()
 
-    async def call(self, call: QueuedCall, body: bytes, codes: Collection[int]) -> Outcome:
-        """Make the call once, unless somebody else is making it."""
+    async def call(self, call: QueuedCall, body: bytes, policy: Policy) -> Outcome:
+        """Make the call once, unless somebody else is making it or it must not be tried again."""
         record = await self._runs.tries.settled(call.run)
         if record is not None and record.is_over:
             return _after(record)
         if record is not None and record.gateway:
             return Outcome(record.state, is_busy=True, tries=record.tries)
-        answer = await self._ask(call, body, codes)
+        if record is not None and _is_spent(record, policy):  # whoever tried it last could not say so
+            return _after(record)
+        answer = await self._ask(call, body, policy.codes)
         # What was refused before anything was begun counts as a try too, or it might go on for ever.
         tries = (record.tries if record is not None else 0) + 1
         record = await self._runs.tries.settled(call.run)
@@ -92,6 +93,10 @@ class EdgeCaller:
             "", status=status, is_ours=is_ours, error=error, headers=headers_kept, body=bytes(kept),
             retry_after=reply.headers.get("Retry-After", ""),
         )  # fmt: skip
+
+
+def _is_spent(record: Record, policy: Policy) -> bool:
+    return record.tries >= policy.attempts or (record.events > 0 and not policy.after_first_byte)
 
 
 def _after(record: Record) -> Outcome:

@@ -38,6 +38,7 @@ class QueuedCall:
         target: What follows the function's name in the path, with the query; begins with ``/``.
         headers: As they came, without those of the connection.
         body: The whole body; empty when it is kept in ``pieces``.
+        size: The body's length, wherever it is kept.
         callback_url: Where its result goes; empty: nowhere.
         accepted_at: Seconds since 1970.
         drive: How often it was taken out of the dead letters.
@@ -50,6 +51,7 @@ class QueuedCall:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     pieces: int = 0
+    size: int = 0
     callback_url: str = ""
     accepted_at: float = 0.0
     drive: int = 0
@@ -149,7 +151,7 @@ def parse_consumer(filter_subject: str) -> tuple[str, str] | None:
     return parts[2], f"{parts[3]}.{parts[4]}"
 
 
-def encode(value: QueuedCall | Callback | DeadLetter | Outcome) -> bytes:
+def encode(value: object) -> bytes:
     """As it is stored."""
     return msgspec.msgpack.encode(value)
 

@@ -61,7 +61,7 @@ class Handling:
             outcome = Outcome("queued", status=410, is_ours=True, error=BODY_LOST)
             await self._give_up(call, outcome, policy)
             return None
-        outcome = await self._caller.call(call, body, policy.codes)
+        outcome = await self._caller.call(call, body, policy)
         verdict = judge(outcome, policy)
         if verdict == "busy":
             return BUSY_S

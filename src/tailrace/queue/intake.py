@@ -48,6 +48,7 @@ class Intake:
             RunsUnavailable: JetStream does not answer. It may have been kept all the same.
             Overloaded: as much waits as may.
         """
+        call = replace(call, size=len(body))
         if len(body) > INLINE_BYTES:
             call = replace(call, pieces=await self.streams.keep_body(call.run, body))
         else:

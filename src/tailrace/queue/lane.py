@@ -29,11 +29,13 @@ Handle = Callable[[Msg], Awaitable[float | None]]
 
 
 class Hand:
-    """The messages that a worker has in hand, and their sign of life."""
+    """The messages that a worker has in hand, and their sign of life. ``is_empty``: there is none."""
 
     def __init__(self) -> None:
         # By their place in the stream.
         self._held: dict[int, Msg] = {}
+        self.is_empty = asyncio.Event()
+        self.is_empty.set()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -43,11 +45,15 @@ class Hand:
         place = message.metadata.sequence.stream
         is_new = place not in self._held
         self._held[place] = message
+        self.is_empty.clear()
         return is_new
 
     def give(self, message: Msg) -> Msg:
         """It is settled, or goes back; its newest copy is the one to answer to."""
-        return self._held.pop(message.metadata.sequence.stream, message)
+        newest = self._held.pop(message.metadata.sequence.stream, message)
+        if not self._held:
+            self.is_empty.set()
+        return newest
 
     async def tell_alive(self) -> None:
         """Have none of them handed out to somebody else."""

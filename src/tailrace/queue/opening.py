@@ -6,17 +6,23 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from tailrace.client import Client
 from tailrace.functions.table import Table
-from tailrace.queue.caller import EdgeCaller
+from tailrace.queue.caller import Caller, EdgeCaller
 from tailrace.queue.delivery import Delivery
 from tailrace.queue.handling import Handling
 from tailrace.queue.intake import Intake
 from tailrace.queue.numbers import QueueNumbers
-from tailrace.queue.served import TableFunctions
+from tailrace.queue.remote import RemoteCaller, RemoteFunctions
+from tailrace.queue.served import Functions, TableFunctions
 from tailrace.queue.signing import open_secret
 from tailrace.queue.streams import QueueBounds, Streams
 from tailrace.queue.worker import Worker
+from tailrace.runs.journal import Journal
 from tailrace.runs.keeper import Runs
+from tailrace.runs.opening import connect_nats
+from tailrace.runs.store import Store, stream_of
+from tailrace.runs.tries import Tries
 from tailrace.settings import Settings
 
 
@@ -46,29 +52,68 @@ async def open_intake(
 
 @contextlib.asynccontextmanager
 async def working(
-    intake: Intake | None, runs: Runs | None, table: Table, socket: Path, *,
+    streams: Streams, secret: bytes, tries: Tries, caller: Caller, functions: Functions, *,
     settings: Callable[[], Settings], numbers: QueueNumbers,
-) -> AsyncIterator[Worker | None]:  # fmt: skip
-    """A worker in the gateway while the context is open; None without a queue, or where it is off.
+) -> AsyncIterator[Worker]:  # fmt: skip
+    """A worker while the context is open, for the queues of the settings as they are now.
 
     Args:
-        socket: Where the edge listens for calls of its own process.
+        secret: What results are signed with.
     Raises:
         RunsUnavailable: JetStream does not answer.
     """
-    queues = settings().async_queues
-    if intake is None or runs is None or not queues:
-        yield None
-        return
-    streams, caller = intake.streams, EdgeCaller(runs, str(socket))
-    handling = Handling(streams, runs.tries, caller, settings, numbers)
-    delivery = Delivery(streams, intake.secret, settings, numbers)
+    handling = Handling(streams, tries, caller, settings, numbers)
+    delivery = Delivery(streams, secret, settings, numbers)
     worker = Worker(
-        streams, handling, delivery, TableFunctions(table), settings=settings, numbers=numbers, queues=queues
-    )
+        streams, handling, delivery, functions, settings=settings, numbers=numbers,
+        queues=settings().async_queues,
+    )  # fmt: skip
     await worker.start()
     try:
         yield worker
     finally:
         await worker.aclose()
-        await caller.aclose()
+
+
+@contextlib.asynccontextmanager
+async def working_here(
+    intake: Intake | None, runs: Runs | None, caller: EdgeCaller | None, table: Table, *,
+    settings: Callable[[], Settings], numbers: QueueNumbers,
+) -> AsyncIterator[Worker | None]:  # fmt: skip
+    """The gateway's own worker while the context is open; None without a queue, or where it is off.
+
+    Raises:
+        RunsUnavailable: JetStream does not answer.
+    """
+    if intake is None or runs is None or caller is None or not settings().async_queues:
+        yield None
+        return
+    functions = TableFunctions(table)
+    async with working(
+        intake.streams, intake.secret, runs.tries, caller, functions, settings=settings, numbers=numbers
+    ) as worker:
+        yield worker
+
+
+@contextlib.asynccontextmanager
+async def working_alone(settings: Settings, client: Client, numbers: QueueNumbers) -> AsyncIterator[Worker]:
+    """A worker apart from its gateway while the context is open.
+
+    Args:
+        client: Of the gateway that makes the calls, as its admin.
+    Raises:
+        RunsUnavailable: no NATS answers at ``nats_url``.
+        GatewayUnreachable: there is no gateway to ask.
+    """
+    secret = await client.get_callback_secret()
+    nats = await connect_nats(settings, settings.nats_url)
+    try:
+        store = Store(nats)
+        streams = Streams(store, bounds_of(settings))
+        async with working(
+            streams, secret, Tries(store, Journal(nats, stream_of)), RemoteCaller(client),
+            RemoteFunctions(client), settings=lambda: settings, numbers=numbers,
+        ) as worker:  # fmt: skip
+            yield worker
+    finally:
+        await nats.close()

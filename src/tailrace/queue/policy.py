@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from tailrace.queue.calls import Outcome
+from tailrace.queue.calls import Outcome, QueuedCall
 from tailrace.retries import Retries
 from tailrace.settings import Settings
 
@@ -28,6 +28,15 @@ class Policy:
     min_wait_s: float
     max_wait_s: float
     after_first_byte: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A call that a worker asks a gateway to make once: `caller.Caller.call`."""
+
+    call: QueuedCall
+    body: bytes
+    policy: Policy
 
 
 def policy_of(retries: Retries, settings: Settings) -> Policy:

@@ -99,6 +99,13 @@ class Worker:
         """Calls and results that it has taken and not settled."""
         return len(self._hand)
 
+    async def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until nothing is in hand; False when the time was over first. `stop` comes before."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._hand.is_empty.wait()
+        return not len(self._hand)
+
     # Which lanes there are.
 
     async def _on_notice(self, message: Msg) -> None:

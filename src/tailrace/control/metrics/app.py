@@ -21,19 +21,20 @@ from tailrace.edge.numbers import Numbers
 from tailrace.errors import AddressTaken
 from tailrace.functions.table import Table
 from tailrace.ports import bind_tcp
+from tailrace.queue.numbers import QueueNumbers
 from tailrace.runs.numbers import RunNumbers
 
 HOST = "127.0.0.1"
 
 
-def build_metrics_app(numbers: Numbers, table: Table, runs: RunNumbers) -> ASGIApp:
+def build_metrics_app(numbers: Numbers, table: Table, runs: RunNumbers, queue: QueueNumbers) -> ASGIApp:
     """Answers `/metrics` and `/healthz`; like a control plane without auth refuses web pages."""
     # Writing them out is work for one processor: two scrapers at once take turns.
     turn = asyncio.Lock()
 
     async def metrics(request: Request) -> Response:
         async with turn:
-            snapshot = take_snapshot(numbers, table, runs)
+            snapshot = take_snapshot(numbers, table, runs, queue)
             body, content_type = await asyncio.to_thread(_render, snapshot, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
@@ -70,7 +71,7 @@ class Metrics:
 
 @contextlib.asynccontextmanager
 async def serving_metrics(
-    port: int | None, numbers: Numbers, table: Table, runs: RunNumbers, *, may_move: bool
+    port: int | None, numbers: Numbers, table: Table, runs: RunNumbers, queue: QueueNumbers, *, may_move: bool
 ) -> AsyncIterator[Metrics]:
     """Serve the metrics on a port of this machine while the context is open.
 
@@ -86,7 +87,7 @@ async def serving_metrics(
     sock, moved_because = _bind(port, may_move=may_move)
     url = f"http://{HOST}:{sock.getsockname()[1]}/metrics"
     # Prometheus asks every 15 s to 60 s, most often, and keeps its connection.
-    async with serving_on(build_metrics_app(numbers, table, runs), sock, keep_alive_s=90) as stop:
+    async with serving_on(build_metrics_app(numbers, table, runs, queue), sock, keep_alive_s=90) as stop:
         yield Metrics(url, moved_because, stop)
 
 

@@ -262,6 +262,41 @@ OURS: tuple[Family, ...] = (
         "How near the recorded events are to a setting that deletes the oldest before their time; 1: there.",
         _fullness,
     ),
+    Family(
+        "tailrace_async_queued_total", "counter", (),
+        "Asynchronous calls that were taken in here.", _of_gateway(lambda s: s.queue.queued),
+    ),
+    Family(
+        "tailrace_async_redelivered_total", "counter", (),
+        "Asynchronous calls that came here again: tried before, or left by a worker that died.",
+        _of_gateway(lambda s: s.queue.redelivered),
+    ),
+    Family(
+        "tailrace_async_dead_total", "counter", (),
+        "Asynchronous calls, and deliveries of results, that were given up here.",
+        _of_gateway(lambda s: s.queue.dead),
+    ),
+    Family(
+        "tailrace_async_waiting", "gauge", (),
+        "Asynchronous calls of all functions that wait or are being made, on the whole NATS, as of the "
+        "last few seconds.",
+        _of_gateway(lambda s: s.queue.waiting),
+    ),
+    Family(
+        "tailrace_async_in_hand", "gauge", (),
+        "Asynchronous calls, and results to deliver, that this process works on now.",
+        _of_gateway(lambda s: s.queue.in_hand),
+    ),
+    Family(
+        "tailrace_callbacks_delivered_total", "counter", (),
+        "Results of asynchronous calls that were delivered from here.",
+        _of_gateway(lambda s: s.queue.delivered),
+    ),
+    Family(
+        "tailrace_callback_failures_total", "counter", (),
+        "Deliveries from here that failed; most are tried again.",
+        _of_gateway(lambda s: s.queue.callback_failures),
+    ),
     Family("tailrace_info", "gauge", ("version",), "1, with the gateway's version.", _version),
 )  # fmt: skip
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tailrace
 from tailrace.edge.numbers import FunctionNumbers, Numbers
 from tailrace.functions.table import Function, Table
+from tailrace.queue.numbers import QueueNumbers
 from tailrace.runs.numbers import RunNumbers
 
 _PROC = Path("/proc")
@@ -49,8 +50,9 @@ class Snapshot:
     requests_refused: int
     buffered_bytes: int
     log_lines_dropped: int
-    # Its own copy.
+    # Its own copies.
     runs: RunNumbers
+    queue: QueueNumbers = field(default_factory=QueueNumbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,9 @@ class Usage:
     resident_bytes: int
 
 
-def take_snapshot(numbers: Numbers, table: Table, runs: RunNumbers | None = None) -> Snapshot:
+def take_snapshot(
+    numbers: Numbers, table: Table, runs: RunNumbers | None = None, queue: QueueNumbers | None = None
+) -> Snapshot:
     """Everything as it is now. Drops the numbers of functions that were removed and have no call left."""
     functions = list(table)
     there = {str(function.name) for function in functions}
@@ -78,6 +82,7 @@ def take_snapshot(numbers: Numbers, table: Table, runs: RunNumbers | None = None
         numbers.buffered_bytes,
         numbers.log_lines_dropped,
         replace(runs) if runs is not None else RunNumbers(),
+        replace(queue) if queue is not None else QueueNumbers(),
     )
 
 
