@@ -18,7 +18,10 @@ from typing import Any
 
 import httpx
 import nats
+import nats.errors
+import nats.js.errors
 from nats.aio.client import Client as NatsClient
+from nats.js.api import StreamConfig
 
 from tailrace.build.store import BundleStore
 from tailrace.control.app import build_app
@@ -117,6 +120,22 @@ class NatsCluster:
     def __exit__(self, *_: object) -> None:
         for node in self.nodes:
             node.kill()
+
+    def is_ready(self) -> bool:
+        """Whether it keeps streams of three copies by now."""
+
+        async def ask() -> bool:
+            client = await nats.connect(self.url.split(","), error_cb=_ignore)
+            try:
+                config = StreamConfig(name="READY", subjects=["ready"], num_replicas=3)
+                await client.jetstream(timeout=1).add_stream(config)
+            except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+                return False
+            finally:
+                await client.close()
+            return True
+
+        return asyncio.run(ask())
 
     @property
     def url(self) -> str:

@@ -12,6 +12,7 @@ import uvloop
 
 from tailrace.provider.memory import MemoryCall, MemoryReply
 from tailrace.queue.calls import body_subject
+from tailrace.queue.leftovers import sweep
 from tailrace.queue.streams import BODIES
 from tests.kit.queue import QUICK, ask, is_over, wait_dead
 from tests.kit.runs import NATIVE, Client, Talker, post
@@ -104,6 +105,74 @@ def test_a_large_body_comes_through(nats_url: str) -> None:
                     await asyncio.sleep(0.01)
 
             assert body == talker.calls[0].body
+
+    run(main())
+
+
+def test_bodies_that_nobody_needs_are_swept(nats_url: str) -> None:
+    """Of a call that is over, and of one that was never queued; not of one that waits."""
+
+    async def main() -> None:
+        body = b"x" * 400_000
+        async with post(nats_url, Talker(1), flags={"async_queues": "off"}) as a, a.http() as http:
+            waits, over = [(await ask(a, content=body)).headers["x-call-id"] for _ in range(2)]
+            streams = a.intake.streams
+            await http.delete(f"/run/{over}")
+            await streams.keep_body("z" * 26, body)
+            soon = await sweep(streams, time.time())
+            left = await streams.list_bodies()
+            later = await sweep(streams, time.time() + 7200)
+
+            assert (1, {waits, "z" * 26}) == (soon, set(left))
+            assert (1, [waits]) == (later, await streams.list_bodies())
+            await streams.withdraw(waits)
+
+    run(main())
+
+
+def test_headers_come_through_byte_for_byte(nats_url: str) -> None:
+    """Repeated ones, and those that are no ASCII."""
+    seen: list[MemoryCall] = []
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        seen.append(call)
+        return MemoryReply(headers={"X-Back": "gr\xfc\xdfe"}, body=b"x")
+
+    async def main() -> None:
+        async with post(nats_url, handler) as a:
+            name = (await ask(a, headers=[(b"X-Word", "gr\xfc\xdfe".encode("latin-1"))])).headers["x-call-id"]
+            await a.wait_record(name, is_over)
+
+            assert "gr\xfc\xdfe" == seen[0].headers["x-word"]
+
+    run(main())
+
+
+def test_a_worker_that_leaves_does_not_end_a_call_for_good(nats_url: str) -> None:
+    """Also where the function says that nobody watching means the end: the call is made again."""
+    wishes = {"com.tailrace.on-disconnect": "cancel", **QUICK}
+    starts: list[str] = []
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        starts.append(call.headers["x-call-id"])
+        if len(starts) == 1:
+            await asyncio.sleep(60)
+        return MemoryReply(body=b"x")
+
+    async def main() -> None:
+        flags = {"async_lease_s": 1}
+        async with post(nats_url, handler, annotations=wishes, flags=flags) as a:
+            name = (await ask(a)).headers["x-call-id"]
+            await a.wait_record(name, lambda found: found["state"] == "starting")
+            assert a.worker is not None
+            await a.worker.aclose()
+            waiting = await a.wait_record(name, lambda found: found["state"] == "queued")
+        async with post(nats_url, handler, annotations=wishes, flags=flags) as b:
+            record = await b.wait_record(name, is_over)
+
+            assert "client_gone" == waiting["end_reason"]
+            assert ("done", 2) == (record["state"], record["attempts"])
+            assert [name, name] == starts
 
     run(main())
 

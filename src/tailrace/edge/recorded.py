@@ -304,7 +304,7 @@ class RecordedCall(Call):
             run.suspend(ends.ERROR_FUNCTION, self._error)
         elif reason == ends.DONE:
             run.end("done", reason, None)
-        elif reason in (ends.CLIENT_GONE, ends.CLIENT_STALLED):
+        elif reason in (ends.CLIENT_GONE, ends.CLIENT_STALLED) and not run.record.is_async:
             run.end("cancelled", reason, RunStopped("the run was ended because nobody watched it any more"))
         elif reason != ends.CANCELLED and run.record.is_async:
             run.suspend(reason, self._error)  # whether it is tried again is for the queue to say

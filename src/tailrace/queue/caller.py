@@ -66,7 +66,8 @@ class EdgeCaller:
 
     async def _ask(self, call: QueuedCall, body: bytes, codes: Collection[int]) -> Outcome:
         target = f"/function/{call.function}{call.target}".encode("latin-1")
-        headers = [*call.headers, ("X-Call-Id", call.run)]
+        lines = [*call.headers, ("X-Call-Id", call.run)]
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines]
         # The target as it was sent: a URL's parser would write it anew.
         request = self._http.build_request(
             "POST", "http://gateway/", headers=headers, content=body, extensions={"target": target}

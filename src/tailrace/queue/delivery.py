@@ -199,7 +199,8 @@ class Delivery:
                 # A connection is one host's, whose certificate was looked at; two may share an address.
                 limits=httpx.Limits(max_keepalive_connections=0),
             )  # fmt: skip
-        headers = [("Host", target.authority), *self._signed(callback, result)]
+        lines = [("Host", target.authority), *self._signed(callback, result)]
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines]
         request = self._http.build_request(
             "POST", target.url_at(address), headers=headers, content=result.body,
             extensions={"sni_hostname": target.host},

@@ -168,6 +168,40 @@ class Streams:
         async with asking("delete a call's body"):
             await self._js.purge_stream(BODIES, subject=calls.body_subject(run))
 
+    async def list_bodies(self) -> list[str]:
+        """The calls whose bodies are kept here.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("list bodies"):
+            state = (await self._js.stream_info(BODIES, subjects_filter=calls.BODY_SUBJECTS)).state
+        return [subject.rpartition(".")[2] for subject in state.subjects or ()]
+
+    async def body_written_at(self, run: str) -> float:
+        """When the last of a body was written, seconds since 1970; 0: there is none.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("find a body"):
+            try:
+                found = await self._js.get_last_msg(BODIES, calls.body_subject(run))
+            except nats.js.errors.NotFoundError:
+                return 0.0
+        return found.time.timestamp() if found.time is not None else 0.0
+
+    async def is_waiting(self, run: str) -> bool:
+        """Whether a call is in its queue.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        wanted = calls.call_subject("*", "*.*", run)
+        async with asking("find a call"):
+            state = (await self._js.stream_info(QUEUE, subjects_filter=wanted)).state
+        return bool(state.subjects)
+
     # Dead letters.
 
     async def bury(self, letter: DeadLetter) -> None:

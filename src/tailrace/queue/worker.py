@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from tailrace.errors import TailraceError
-from tailrace.queue import calls
+from tailrace.queue import calls, leftovers
 from tailrace.queue.calls import Callback, QueuedCall
 from tailrace.queue.delivery import AT_ONCE, Delivery
 from tailrace.queue.handling import Handling
@@ -55,6 +55,7 @@ class Worker:
         self._numbers = numbers
         self._queues = tuple(queues)
         self._hand = Hand()
+        self._leftovers = leftovers.Turns()
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._results: Lane | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -116,6 +117,8 @@ class Worker:
         while True:
             try:
                 await self._look()
+                if self._leftovers.is_due():
+                    await leftovers.sweep(self._streams, time.time())
             except TailraceError as failed:
                 logger.debug("the queues cannot be looked at: %s", failed.message)
             except Exception:

@@ -1,0 +1,53 @@
+"""Deletes large bodies that nothing needs any more: a kill between two steps leaves them."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from tailrace.queue.streams import Streams
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 600.0
+# A body is on its way into the queue for less than this.
+YOUNG_S = 3600.0
+
+
+async def sweep(streams: Streams, now: float, *, young_s: float = YOUNG_S) -> int:
+    """How many were deleted.
+
+    Args:
+        now: Seconds since 1970.
+    Raises:
+        RunsUnavailable: JetStream does not answer.
+    """
+    dropped, dead = 0, {letter.run for letter in await streams.list_dead()}
+    for run in await streams.list_bodies():
+        record = await streams.store.find_record(run)
+        if run in dead or (record is not None and not record.is_over):
+            continue
+        if record is None and now - await streams.body_written_at(run) < young_s:
+            continue
+        if record is None and await streams.is_waiting(run):
+            continue  # for longer than records are kept
+        await streams.drop_body(run)
+        dropped += 1
+    if dropped:
+        logger.info("%d bodies of calls that are over were deleted", dropped)
+    return dropped
+
+
+class Turns:
+    """When it is time again."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether a sweep is due; then the next one is due later."""
+        now = time.monotonic()
+        if now - self._last < EVERY_S:
+            return False
+        self._last = now
+        return True
