@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tailrace.control.bundles import digest_of
 from tailrace.control.metrics.snapshot import read_usage
 from tailrace.control.parts import Parts, function_of, json_reply, namespace_of, parts, read_json
 from tailrace.errors import InvalidDeployment, InvalidRequest, NotFound
@@ -62,7 +63,7 @@ async def _spec_of(here: Parts, name: FunctionName, deployment: openfaas.Functio
     return FunctionSpec(
         name=name,
         image=deployment.image,
-        bundle=await asyncio.to_thread(here.bundles.resolve, deployment.image),
+        bundle=await digest_of(here, deployment.image),
         env_process=deployment.env_process,
         env=env,
         labels=deployment.labels or {},
