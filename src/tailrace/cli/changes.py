@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailrace.cli.stackfile import StackFunction
 from tailrace.errors import InvalidRequest
 from tailrace.model import Resources
 from tailrace.names import FunctionName, is_function_label, is_secret_name
+
+if TYPE_CHECKING:
+    from tailrace.cli.stackfile import StackFunction
 
 _Texts = list[str] | None
 Env = Annotated[_Texts, typer.Option("--env", "-e", metavar="K=V", help="A variable; may be given often.")]
