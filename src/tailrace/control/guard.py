@@ -2,7 +2,8 @@
 
 Without auth (loopback only) any web page can reach the port, so a request must come from this machine's
 own names and from no foreign page. With auth the admin's password decides, and who gives too many wrong ones
-waits. All of it is answered before a body is read.
+waits; a browser that remembers the password gives it to any page's request too, so no foreign page may change
+anything. All of it is answered before a body is read.
 """
 
 from __future__ import annotations
@@ -53,6 +54,30 @@ def refusal_without_auth(host: str, origin: str, fetch_site: str) -> str:
     if fetch_site in ("cross-site", "same-site"):
         return "requests from another web page are refused without auth; start with --auth."
     return ""
+
+
+def refusal_of_foreign_page(method: str, *, host: str, origin: str, fetch_site: str) -> str:
+    """Why a request that carries the admin's password is refused; empty when it is not.
+
+    Pages can send and not read, so what changes nothing is answered. Whose page it is, the browser says in
+    ``Sec-Fetch-Site``; one that does not, or on plain HTTP, in ``Origin``. Other clients send neither.
+    """
+    if method in ("GET", "HEAD"):
+        return ""
+    if fetch_site in ("same-origin", "none"):
+        return ""  # also where a proxy changes Host
+    if fetch_site:
+        return "another web page sent this request with a password that the browser keeps; it is refused."
+    scheme = origin.partition("://")[0]
+    if not origin or (host and _authority(origin) == _authority(f"{scheme}://{host}")):
+        return ""
+    return f"the web page '{origin[:100]}' may not change anything here; only the gateway's own may."
+
+
+def _authority(origin: str) -> str:
+    """Host and port that an origin names; the port is left out where its scheme says it."""
+    scheme, _, authority = origin.lower().partition("://")
+    return authority.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +182,16 @@ class Guard:
         headers = request.headers
         if is_data_plane(request.url.path):
             return None
+        host, origin = headers.get("host", ""), headers.get("origin", "")
+        fetch_site = headers.get("sec-fetch-site", "").lower()
         if self._auth is None:
-            why = refusal_without_auth(
-                headers.get("host", ""), headers.get("origin", ""), headers.get("sec-fetch-site", "").lower()
-            )
+            why = refusal_without_auth(host, origin, fetch_site)
             return PlainTextResponse(f"{why}\n", 403) if why else None
         if self._is_public(request):
             return None
+        why = refusal_of_foreign_page(request.method, host=host, origin=origin, fetch_site=fetch_site)
+        if why:  # before the password is looked at: no page makes its visitor's address wait
+            return PlainTextResponse(f"{why}\n", 403)
         return self._refuse_stranger(self._auth, headers)
 
     def _is_public(self, request: Request) -> bool:
