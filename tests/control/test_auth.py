@@ -13,6 +13,8 @@ from tailrace.control.guard import Guard, open_auth
 from tailrace.control.table import ROWS, Row
 from tailrace.control.tries import ADDRESSES, LIMIT, WINDOW_S, Tries
 from tailrace.errors import PlatformError
+from tailrace.gateway import open_gateway
+from tailrace.settings import load
 from tests.kit.gateway import running_town
 from tests.kit.loops import run
 
@@ -96,6 +98,59 @@ def test_an_empty_or_unreadable_credential_file_stops_the_start(tmp_path: Path, 
 
     with pytest.raises(PlatformError, match="basic-auth-password"):
         open_auth(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["basic-auth-user", "basic-auth-password"])
+@pytest.mark.parametrize("other", ["missing", "folder", "broken link", "circle"])
+def test_half_of_the_credential_files_stops_the_start(tmp_path: Path, name: str, other: str) -> None:
+    """No other password takes their place: neither the one that is kept already nor a new one."""
+    mounted, state = tmp_path / "mounted", tmp_path / "state"
+    mounted.mkdir()
+    state.mkdir()
+    open_auth(state, mounted)
+    for path in (mounted / "basic-auth-user", mounted / "basic-auth-password"):
+        path.write_text("text")
+    (mounted / name).unlink()
+    if other == "folder":
+        (mounted / name).mkdir()
+    elif other != "missing":
+        (mounted / name).symlink_to("nowhere" if other == "broken link" else name)
+
+    with pytest.raises(PlatformError, match=name):
+        open_auth(state, mounted)
+
+
+def test_a_credential_folder_that_cannot_be_looked_into_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "mounted").write_text("a file where a folder is expected")
+
+    with pytest.raises(PlatformError, match="cannot be looked for"):
+        open_auth(tmp_path, tmp_path / "mounted")
+    assert not (tmp_path / "admin.json").exists()
+
+
+@pytest.mark.parametrize(("user", "password"), [("a:b", "x"), ("admin", "x" * 5000)])
+def test_credentials_that_nobody_could_give_stop_the_start(tmp_path: Path, user: str, password: str) -> None:
+    """Basic ends the name at a colon; a password of over 4 KiB is none that was cut."""
+    (tmp_path / "basic-auth-user").write_text(user)
+    (tmp_path / "basic-auth-password").write_text(password)
+
+    with pytest.raises(PlatformError):
+        open_auth(tmp_path, tmp_path)
+
+
+def test_a_folder_of_credentials_that_was_named_has_to_hold_them(tmp_path: Path) -> None:
+    """A mount that did not come does not make the gateway ask for another password."""
+    flags = {
+        "auth": True, "secret_mount_path": tmp_path / "not-mounted", "state_dir": tmp_path / "state",
+        "port": 0, "metrics_port": 0,
+    }  # fmt: skip
+
+    async def start() -> None:
+        async with open_gateway(load(flags, env={}), persistent=False):
+            pass
+
+    with pytest.raises(PlatformError, match=r"not-mounted.*neither is there"):
+        run(start())
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import json
 import math
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -104,19 +105,32 @@ class Auth:
         return bool(colon) and hmac.compare_digest(user, self.user.encode()) and same
 
 
-def open_auth(state_dir: Path, mounted: Path) -> tuple[Auth, str | None]:
+def open_auth(state_dir: Path, mounted: Path, *, is_chosen: bool = False) -> tuple[Auth, str | None]:
     """The admin's credentials, and the password's text if it was made just now (128 random bits).
 
-    Files ``basic-auth-user`` and ``basic-auth-password`` in mounted are taken when both are there, else the
-    password of the state directory, of which only the SHA-256 is kept, in a file of mode 0600.
+    Files ``basic-auth-user`` and ``basic-auth-password`` in mounted are taken. When neither is there it is
+    the password of the state directory, of which only the SHA-256 is kept, in a file of mode 0600.
 
+    Args:
+        is_chosen: Somebody named mounted, so the files have to be there.
     Raises:
-        PlatformError: a file cannot be used.
+        PlatformError: a file cannot be used, or one of the two is missing: no other password takes its place.
     """
     path = state_dir / "admin.json"
     token = secrets.token_urlsafe(32)
-    if (mounted / USER_FILE).is_file() and (mounted / PASSWORD_FILE).is_file():
+    found = [file for file in (mounted / USER_FILE, mounted / PASSWORD_FILE) if _is_there(file)]
+    if len(found) == 1 or (is_chosen and not found):
+        there = f"only {found[0].name} is" if found else "neither is"
+        raise PlatformError(
+            f"credentials are expected in {USER_FILE} and {PASSWORD_FILE} in '{mounted}'; {there} there",
+            hint="Fill both files, or remove both and leave --secret-mount-path out.",
+        )
+    if found:
         user, password = _credential(mounted / USER_FILE), _credential(mounted / PASSWORD_FILE)
+        if ":" in user:  # Basic ends the name at the first one (RFC 7617)
+            raise PlatformError(
+                f"the name in '{mounted / USER_FILE}' holds ':', so that nobody could give it"
+            )
         return Auth(hashlib.sha256(password.encode()).digest(), token, user), None
     if path.exists():
         try:
@@ -133,12 +147,32 @@ def open_auth(state_dir: Path, mounted: Path) -> tuple[Auth, str | None]:
     return Auth(digest, token), password
 
 
+def _is_there(path: Path) -> bool:
+    """Whether a folder has an entry of that name, of whatever kind: a link that leads nowhere is one."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as failed:
+        raise PlatformError(f"credentials in '{path}' cannot be looked for: {failed.strerror}") from failed
+    return True
+
+
 def _credential(path: Path) -> str:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a folder, as Docker makes of a missing file, or a pipe
+            raise PlatformError(f"'{path}' is no file; a text is expected in it")
         with path.open("rb") as file:
-            text = file.read(_CREDENTIAL_LIMIT).decode().strip()
-    except (OSError, UnicodeDecodeError) as failed:
-        raise PlatformError(f"credentials in '{path}' cannot be read: {failed}") from failed
+            data = file.read(_CREDENTIAL_LIMIT + 1)
+        text = data.decode().strip()
+    except OSError as failed:
+        raise PlatformError(f"credentials in '{path}' cannot be read: {failed.strerror}") from failed
+    except UnicodeDecodeError as failed:
+        raise PlatformError(f"credentials in '{path}' are not UTF-8: {failed.reason}") from None
+    if len(data) > _CREDENTIAL_LIMIT:
+        raise PlatformError(
+            f"'{path}' has over {_CREDENTIAL_LIMIT:,} bytes; a name or a password is expected"
+        )
     if not text:
         raise PlatformError(
             f"'{path}' is empty; a name and a password are expected", hint="Fill both files, or remove them."
