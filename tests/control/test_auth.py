@@ -9,6 +9,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from tailrace.addresses import household
 from tailrace.control.guard import Guard, open_auth
 from tailrace.control.table import ROWS, Row
 from tailrace.control.tries import ADDRESSES, LIMIT, WINDOW_S, Tries
@@ -82,12 +83,46 @@ def test_wrong_passwords_long_ago_do_not_count() -> None:
     assert 0.0 == tries.wait_s("a", LIMIT * 2 * WINDOW_S / 5)
 
 
-def test_addresses_that_are_remembered_are_bounded() -> None:
+def test_an_ipv6_client_is_counted_by_its_64(guarded: tuple[httpx.AsyncClient, list[float]]) -> None:
+    """It may take any address of it; its neighbour in the /63 is somebody else."""
+    client, _ = guarded
+
+    wrong = [ask(client, f"guess-{n}", f"2001:db8:0:2:{n:x}::{n:x}") for n in range(LIMIT)]
+    waiting = [ask(client, "s3cret", "2001:db8:0:2:ffff::"), ask(client, "s3cret", "2001:DB8::2:0:0:0:1")]
+    others = [ask(client, "s3cret", "2001:db8:0:3::1"), ask(client, "s3cret", "10.0.0.1")]
+
+    assert [401] * LIMIT == wrong
+    assert [429, 429] == waiting
+    assert [200, 200] == others
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("", ""),
+        ("a:b", "a:b"),
+    ],
+)
+def test_whom_an_address_belongs_to(address: str, counted: str) -> None:
+    assert counted == household(address)
+
+
+@pytest.mark.parametrize("form", ["10.{:x}", "2001:db8:{:x}::1", "2001:db8::{:x}"])
+def test_addresses_that_are_remembered_are_bounded(form: str) -> None:
+    """Of whatever kind, however many there are; the newest are known."""
     tries = Tries()
     for number in range(ADDRESSES * 2):
-        tries.fail(str(number), 0.0)
+        for _ in range(LIMIT):
+            tries.fail(form.format(number), 0.0)
 
-    assert ADDRESSES == len(tries._failed)
+    assert len(tries._failed) <= ADDRESSES
+    assert tries.wait_s(form.format(ADDRESSES * 2 - 1), 0.0)
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\xff"])
