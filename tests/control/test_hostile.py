@@ -127,7 +127,9 @@ def test_the_json_around_a_secret_is_bounded_too(http: httpx.Client, method: str
     """Eight times the value's own limit: no value of 1 MiB needs more."""
     size = 8 * 1024 * 1024
     sized = http.request(method, "/system/secrets", content=b'{"name":"' + b"a" * size)
-    streamed = http.request(method, "/system/secrets", content=(b"a" * 65536 for _ in range(size // 65536 + 1)))
+    streamed = http.request(
+        method, "/system/secrets", content=(b"a" * 65536 for _ in range(size // 65536 + 1))
+    )
 
     assert [413, 413] == [sized.status_code, streamed.status_code]
     assert f"{size} bytes" in sized.text

@@ -511,9 +511,7 @@ def test_uploads_of_one_address_that_do_not_come_keep_nobody_from_building(town:
         slow.append(socket.create_connection(("127.0.0.1", town.port), timeout=40))
         slow[-1].sendall(f"{head}X-Forwarded-For: 2001:db8::{n}\r\n\r\nx".encode())
     try:
-        wait_until(
-            lambda: len(list(received.iterdir())) == 3, "three have come"
-        )
+        wait_until(lambda: len(list(received.iterdir())) == 3, "three have come")
         headers = {**signed(BODY), "X-Forwarded-For": "2001:db8:1::1"}
         reply = httpx.post(f"{town.url}/build", content=BODY, headers=headers, timeout=60)
         took_s = time.monotonic() - began

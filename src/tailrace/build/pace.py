@@ -1,10 +1,10 @@
-"""How fast an upload has to come, and how many one address may have under way: before anybody knows whose it is."""
+"""How fast an upload has to come, and how many of one address may: nobody knows yet whose it is."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
 
 from tailrace.errors import QueueFull, ReadTimeout
@@ -25,7 +25,7 @@ class Pace:
     window_bytes: int = 64 * 1024
     total_s: float = 300.0
 
-    async def hold(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    async def hold(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         """The chunks as they come.
 
         Raises:

@@ -179,7 +179,9 @@ async def one_of_several_creates_a_secret(subject: Subject) -> None:
         *(provider.set_secret("one", "a", bytes([n]), is_there=False) for n in range(8))
     )
     _expect(created.count(True) == 1, f"{created.count(True)} of 8 created one secret")
-    _expect(await provider.set_secret("one", "a", b"x", is_there=True), "a secret that is there was not replaced")
+    _expect(
+        await provider.set_secret("one", "a", b"x", is_there=True), "a secret that is there was not replaced"
+    )
     _expect(await provider.set_secret("one", "a", b"y"), "a secret was not set")
 
 

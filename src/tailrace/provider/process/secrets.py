@@ -17,7 +17,7 @@ class SecretFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # Held from a look at what is there to its change. Nobody else writes here: one gateway owns the folder.
+        # Held from a look at what is there to its change. One gateway owns the folder: nobody else writes.
         self._changing = threading.Lock()
 
     def namespaces(self) -> list[str]:
