@@ -114,7 +114,7 @@ class Call:
         limit = self._edge.settings.queue_limit
         if replica is not None or function.is_removed:
             self._on_replica(replica)
-        elif len(function.waiting) >= limit:
+        elif len(function.waiting) >= limit and not function.is_asleep:
             self._fail(ends.queue_full(function, limit), ends.REFUSED)
         else:
             self._waiter = function.wait(self._on_replica)

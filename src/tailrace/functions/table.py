@@ -88,6 +88,11 @@ class Function:
         if self.waiting:
             self._wake()
 
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it is scaled to zero and nobody waits for it yet: the next call has to wake it."""
+        return not self.wished and not self.waiting
+
     def _wake(self) -> None:
         """A call waits and nobody may serve it: wish for replicas again, without keeping that."""
         self.wished = max(1, self.options.min_replicas)
