@@ -98,7 +98,6 @@ class Call:
             clocks = clocks.shortened(request.timeout_s)
         self._clocks = clocks
         self._client.look_by(self._began_at + clocks.look_s)
-        function.invocations += 1
         if request.refusal is not None or edge.is_overloaded:
             self._fail(request.refusal or ends.overloaded(), ends.REFUSED)
             return
@@ -356,6 +355,8 @@ class Call:
             self._connecting.cancel()
         if self._replica is not None:
             self._give_back_place()
+        if self._function is not None:
+            self._function.invocations += 1
         if self._answer.call_id:
             self._answer.account(reason, self._began_at, is_done=reason == ends.DONE)
 

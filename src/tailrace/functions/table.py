@@ -64,6 +64,7 @@ class Function:
         self.replicas: dict[str, Replica] = {}
         self.ready: list[Replica] = []
         self.waiting: dict[Waiter, None] = {}
+        # Calls that are over, however they ended, on all the replicas that there were.
         self.invocations = 0
         self.failures = 0
         self.retry_at = 0.0
