@@ -171,7 +171,7 @@ def _status(here: Parts, function: Function, *, with_invocations: bool) -> openf
         limits=openfaas.Resources(spec.limits.memory, spec.limits.cpu) if spec.limits else None,
         requests=openfaas.Resources(spec.requests.memory, spec.requests.cpu) if spec.requests else None,
         read_only_root_filesystem=spec.read_only_root_filesystem,
-        invocation_count=float(function.invocations) if with_invocations else 0.0,
+        invocation_count=function.invocations if with_invocations else 0,
         replicas=function.wished,
         available_replicas=len(function.ready),
         tailrace=tailrace,
