@@ -59,10 +59,14 @@ async def _spec_of(here: Parts, name: FunctionName, deployment: openfaas.Functio
             )
     secrets = tuple(deployment.secrets or ())
     await _check_secrets(here, name, secrets)
+    try:
+        bundle = await asyncio.to_thread(here.bundles.resolve, deployment.image)
+    except NotFound as missing:  # a 404 would tell faas-cli that the function is not there
+        raise InvalidDeployment(missing.message, hint=missing.hint) from None
     return FunctionSpec(
         name=name,
         image=deployment.image,
-        bundle=await asyncio.to_thread(here.bundles.resolve, deployment.image),
+        bundle=bundle,
         env_process=deployment.env_process,
         env=env,
         labels=deployment.labels or {},
@@ -138,9 +142,11 @@ async def _usage(function: Function) -> openfaas.Usage | None:
     both = [(old, new) for pid, old in before.items() if old and (new := after[pid])]
     if not both:
         return None
-    cpu_s = sum(new.cpu_s - old.cpu_s for old, new in both)
-    memory = sum(new.resident_bytes for _, new in both)
-    return openfaas.Usage(cpu=round(cpu_s / took_s * 1000, 1), total_memory_bytes=float(memory))
+    usage = openfaas.Usage(total_memory_bytes=float(sum(new.resident_bytes for _, new in both)))
+    cpu = round(sum(new.cpu_s - old.cpu_s for old, new in both) / took_s * 1000, 1)
+    if cpu:  # msgspec omits a zero only where it was not set
+        usage.cpu = cpu
+    return usage
 
 
 def _wait_s(text: str) -> float:
@@ -155,8 +161,7 @@ def _wait_s(text: str) -> float:
 
 def _status(here: Parts, function: Function, *, with_invocations: bool) -> openfaas.FunctionStatus:
     spec = function.spec
-    tailrace = _tailrace_status(here, function)
-    return openfaas.FunctionStatus(
+    status = openfaas.FunctionStatus(
         name=spec.name.name,
         image=spec.image,
         created_at=spec.created_at,
@@ -170,11 +175,13 @@ def _status(here: Parts, function: Function, *, with_invocations: bool) -> openf
         limits=openfaas.Resources(spec.limits.memory, spec.limits.cpu) if spec.limits else None,
         requests=openfaas.Resources(spec.requests.memory, spec.requests.cpu) if spec.requests else None,
         read_only_root_filesystem=spec.read_only_root_filesystem,
-        invocation_count=float(function.invocations) if with_invocations else 0.0,
         replicas=function.wished,
         available_replicas=len(function.ready),
-        tailrace=tailrace,
+        tailrace=_tailrace_status(here, function),
     )
+    if with_invocations and function.invocations:  # else omitted, as Go does it
+        status.invocation_count = float(function.invocations)
+    return status
 
 
 def _next_call(function: Function) -> str:
