@@ -78,6 +78,11 @@ _CALLS = (
         })}),
     ),
     Case(
+        "a caller that numbers its own calls: each number reaches the other side", "GET /function/hello", 200,
+        given=(deployed("hello"),), headers={**CALL, "X-Call-Id": "mine-1"}, replied=_CALLED,
+        shape=among({"headers": among({"x-call-id": Text("."), "x-client-call-id": "mine-1"})}),
+    ),
+    Case(
         "a redirect is passed on and not followed", "GET /function/hello/moved", 302,
         given=(deployed("hello"),), headers=CALL,
         replied={"location": "https://example.com/elsewhere"}, shape=str,
@@ -136,9 +141,13 @@ _LOG = (
         shape=lambda lines: any(line["text"] == "called POST\n" for line in lines),
     ),
     Case(
-        "logs hello --tail=false --lines 1 --since 10m --instance --name",
-        f"{_LOGS}?follow=false&name=hello&since=2026-01-01T13%3A46%3A06Z&tail=1", 200, given=_WAS_CALLED,
-        headers=CLI, replied=IN_LINES, shape=lambda lines: len(lines) == 1,
+        "logs hello --tail=false --lines 5 --since 10m --instance --name",
+        f"{_LOGS}?follow=false&name=hello&since=2026-11-22T13%3A46%3A06Z&tail=5", 200, given=_WAS_CALLED,
+        headers=CLI, replied=IN_LINES, shape=lambda lines: 1 <= len(lines) <= 5,
+    ),
+    Case(
+        "logs hello --tail=false --lines 1", f"{_LOGS}?follow=false&name=hello&tail=1", 200,
+        given=_WAS_CALLED, headers=CLI, replied=IN_LINES, shape=lambda lines: len(lines) == 1,
     ),
     Case(
         "logs hello --since-time of the future",

@@ -236,8 +236,8 @@ _CHANGE = (
     ),
     Case(
         "remove -f stack.yaml, the one with a namespace", f"DELETE {_FUNCTIONS}", 202,
-        given=(deployed("second"),), headers=CLI_JSON,
-        body=b'{"functionName":"second","namespace":"openfaas-fn"}', replied=EMPTY,
+        given=(deployed("hello"),), headers=CLI_JSON,
+        body=b'{"functionName":"hello","namespace":"openfaas-fn"}', replied=EMPTY,
     ),
     Case(
         "remove -f stack.yaml, the one without", f"DELETE {_FUNCTIONS}", 202, given=(deployed("second"),),
