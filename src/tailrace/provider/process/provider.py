@@ -217,7 +217,9 @@ class ProcessProvider:
                 )
         if process is None:
             return env | dict(spec.env)
-        said = {"mode": process.mode, "upstream_url": process.upstream_url, **process.env, **spec.env}
+        # What it prints is logged when it is printed, not once there are 8 KiB of it.
+        said = {"PYTHONUNBUFFERED": "1", "mode": process.mode, "upstream_url": process.upstream_url}
+        said |= {**process.env, **spec.env}
         return {**env, **said, "fprocess": spec.env_process or said.get("fprocess") or process.fprocess}
 
     def _drop_ended(self) -> None:
