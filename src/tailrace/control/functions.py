@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tailrace.control.bundles import digest_of
 from tailrace.control.metrics.snapshot import read_usage
 from tailrace.control.parts import Parts, function_of, json_reply, namespace_of, parts, read_json
 from tailrace.errors import InvalidDeployment, InvalidRequest, NotFound
@@ -60,7 +61,7 @@ async def _spec_of(here: Parts, name: FunctionName, deployment: openfaas.Functio
     secrets = tuple(deployment.secrets or ())
     await _check_secrets(here, name, secrets)
     try:
-        bundle = await asyncio.to_thread(here.bundles.resolve, deployment.image)
+        bundle = await digest_of(here, deployment.image)
     except NotFound as missing:  # a 404 would tell faas-cli that the function is not there
         raise InvalidDeployment(missing.message, hint=missing.hint) from None
     return FunctionSpec(

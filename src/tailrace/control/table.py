@@ -24,6 +24,7 @@ from tailrace.control import (
     runs,
     scale,
     secrets,
+    store,
 )
 from tailrace.control.openapi import Content, Query
 from tailrace.wire import openfaas
@@ -192,6 +193,10 @@ ROWS: tuple[Row, ...] = (
             Query("limit", "integer", "How many at most: 1 to 500."),
             Query("cursor", "string", "Where the page before has ended."),
         ),
+    ),
+    Row(
+        "GET", "/store/functions.json", store.get, "The functions that come with the gateway.",
+        {200: openfaas.Store}, is_public=True,
     ),
     Row("GET", "/healthz", info.get_health, "Whether the gateway answers.", {200: None}, is_public=True),
     Row("GET", "/openapi.json", openapi.get, "This document.", {200: "application/json"}),

@@ -150,6 +150,32 @@ class Usage(msgspec.Struct, omit_defaults=True):
     total_memory_bytes: float = msgspec.field(default=0.0, name="totalMemoryBytes")
 
 
+class StoreFunction(msgspec.Struct, omit_defaults=True):
+    """An item of a function store's ``functions.json``. ``images`` by platform: x86_64, arm64, armhf."""
+
+    title: str
+    name: str
+    description: str = ""
+    author: str = ""
+    images: dict[str, str] = {}  # msgspec copies it
+    repo_url: str = ""
+    icon: str = ""
+    fprocess: str = ""
+    environment: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    read_only_root_filesystem: bool = msgspec.field(default=False, name="readOnlyRootFilesystem")
+    # Ours: the template that the gateway's own functions are for.
+    lang: str = ""
+
+
+class Store(msgspec.Struct):
+    """A function store: ``functions.json``, its second version."""
+
+    version: str
+    functions: list[StoreFunction]
+
+
 class Secret(msgspec.Struct, omit_defaults=True, rename="camel"):
     """Body of the secrets routes. ``raw_value`` (base64) wins over ``value`` when it is not empty."""
 
