@@ -90,6 +90,15 @@ _DEPLOY = (
         given=(deployed("second"),), headers=CLI_JSON, body=compact(_SECOND), replied=EMPTY,
     ),
     Case(
+        "deploy --update=false of what is there", f"POST {_FUNCTIONS}", 409, given=(deployed("second"),),
+        headers=CLI_JSON, body=compact(_SECOND), replied=IN_TEXT, shape=Text("second"),
+    ),
+    Case(
+        "store deploy env of the gateway's own store", f"POST {_FUNCTIONS}", 202, given=(absent("env"),),
+        headers=CLI_JSON, body=compact({**_SECOND, "service": "env", "image": "tailrace-store/env:1"}),
+        replied=EMPTY,
+    ),
+    Case(
         "deploy of an image that nobody built says what to run", f"POST {_FUNCTIONS}", 400,
         given=(absent("second"),), headers=CLI_JSON,
         body=compact({**_SECOND, "image": "ghcr.io/lab/none:1"}),
