@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.compat.table import calls, functions, gateway, settled
-from tests.compat.world import World
+from tests.compat.world import HELLO, World, image, secret
 from tests.kit.replay import Case, differences, read_as, send
 
 pytestmark = pytest.mark.slow
@@ -41,3 +41,39 @@ def test_each_case_is_there_once() -> None:
     names = [str(case) for case in CASES]
 
     assert sorted(set(names)) == sorted(names)
+
+
+def test_everything_that_can_be_deployed_comes_back(world: World) -> None:
+    """Each field of the contract, those that have no effect here among them."""
+    for is_so in (image("second"), secret("api-key"), secret("other")):
+        is_so(world)
+    gpus = {"nvidia.com/gpu": "1", "amd.com/gpu": "2", "intel.com/gpu": "3"}
+    body = {
+        **HELLO, "service": "whole", "image": "ghcr.io/lab/second:0.1", "secrets": ["api-key", "other"],
+        "limits": {"memory": "1Gi", "cpu": "2", **gpus}, "requests": {"memory": "1Mi", "cpu": "1m", **gpus},
+    }  # fmt: skip
+
+    reply = world.http.post("/system/functions", json=body)
+
+    found = world.http.get("/system/function/whole").json()
+    world.remove("whole", "openfaas-fn")
+    assert 202 == reply.status_code
+    asked = {key: value for key, value in body.items() if key != "service"}
+    assert asked == {key: found.get(key) for key in asked}
+
+
+def test_a_secret_s_raw_value_wins(world: World) -> None:
+    """faas-cli sends both of a file; only one of them keeps what is no text."""
+    handler = (
+        "def handle(req):\n"
+        "    with open('/var/openfaas/secrets/raw', 'rb') as file:\n"
+        "        return file.read().hex()\n"
+    )
+    body = {"name": "raw", "value": "text", "rawValue": "AP8K"}
+    created = world.http.post("/system/secrets", json=body)
+
+    world.town.deploy("reads", handler, secrets=["raw"])
+    answer = world.http.post("/function/reads").text
+
+    assert 202 == created.status_code
+    assert "00ff0a" == answer

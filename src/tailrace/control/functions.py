@@ -96,7 +96,15 @@ async def _check_secrets(here: Parts, name: FunctionName, secrets: tuple[str, ..
 
 
 def _resources(given: openfaas.Resources | None) -> Resources | None:
-    return Resources(given.memory, given.cpu) if given else None
+    if given is None:
+        return None
+    return Resources(given.memory, given.cpu, given.nvidia_gpu, given.amd_gpu, given.intel_gpu)
+
+
+def _resources_sent(kept: Resources | None) -> openfaas.Resources | None:
+    if kept is None:
+        return None
+    return openfaas.Resources(kept.memory, kept.cpu, kept.nvidia_gpu, kept.amd_gpu, kept.intel_gpu)
 
 
 async def delete(request: Request) -> Response:
@@ -173,8 +181,8 @@ def _status(here: Parts, function: Function, *, with_invocations: bool) -> openf
         secrets=list(spec.secrets) or None,
         labels=dict(spec.labels),
         annotations=dict(spec.annotations),
-        limits=openfaas.Resources(spec.limits.memory, spec.limits.cpu) if spec.limits else None,
-        requests=openfaas.Resources(spec.requests.memory, spec.requests.cpu) if spec.requests else None,
+        limits=_resources_sent(spec.limits),
+        requests=_resources_sent(spec.requests),
         read_only_root_filesystem=spec.read_only_root_filesystem,
         replicas=function.wished,
         available_replicas=len(function.ready),
