@@ -139,7 +139,7 @@ def _of_object(shape: Mapping[str, object], value: object, at: str) -> list[str]
 def read_as(kind: str, reply: Reply) -> object:
     """The body as a shape looks at it: JSON, NDJSON as a list, or text, by its content type."""
     kind = kind.partition(";")[0]
-    if kind == "application/json":
+    if kind == "application/json" and reply.body:  # none of HEAD
         return json.loads(reply.body)
     if kind == NDJSON:
         return [json.loads(line) for line in reply.text.splitlines()]

@@ -98,12 +98,25 @@ _CALLS = (
         replied=_STREAMED, shape=_TOKENS, is_streamed=True,
     ),
     Case(
-        "invoke of what is not there", "POST /function/none.openfaas-fn", 404, headers=CALL, body=b"hi",
-        replied=IN_TEXT, shape=Text("none"),
+        "invoke of what is not there, which is marked as the platform's own words",
+        "POST /function/none.openfaas-fn", 404, headers=CALL, body=b"hi",
+        replied={**IN_TEXT, "x-openfaas-internal": Text(".")}, shape=Text("none"),
     ),
     Case(
         "invoke in a namespace where it is not", "POST /function/stream.staging-fn", 404, headers=CALL,
         body=b"hi", replied=IN_TEXT, shape=Text("stream"),
+    ),
+    *(
+        Case(
+            f"invoke hello --method {method}", f"{method} /function/hello.openfaas-fn", 200,
+            given=(deployed("hello"),), headers=CALL, body=b"hi", replied=_CALLED,
+            shape=among({"method": method, "body": "hi"}),
+        )
+        for method in ("PUT", "PATCH", "DELETE", "OPTIONS")
+    ),
+    Case(
+        "invoke hello --method HEAD", "HEAD /function/hello.openfaas-fn", 200, given=(deployed("hello"),),
+        headers=CALL, replied={"x-call-id": Text(".")}, shape=lambda body: body == "",
     ),
     Case(
         "invoke --method TRACE, which no provider takes", "TRACE /function/hello", 405,
