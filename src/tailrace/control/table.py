@@ -69,7 +69,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "POST", _FUNCTIONS, functions.post, "Deploy a function that is not there yet.", {202: None},
-        errors=(404, 409), body=openfaas.FunctionDeployment,
+        errors=(409,), body=openfaas.FunctionDeployment,
     ),
     Row(
         "PUT", _FUNCTIONS, functions.put, "Update a function.", {202: None}, errors=(404,),

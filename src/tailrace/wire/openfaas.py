@@ -11,6 +11,9 @@ import msgspec
 class Resources(msgspec.Struct, omit_defaults=True):
     memory: str = ""
     cpu: str = ""
+    nvidia_gpu: str = msgspec.field(default="", name="nvidia.com/gpu")
+    amd_gpu: str = msgspec.field(default="", name="amd.com/gpu")
+    intel_gpu: str = msgspec.field(default="", name="intel.com/gpu")
 
 
 class FunctionDeployment(msgspec.Struct, omit_defaults=True, rename="camel"):
