@@ -59,7 +59,7 @@ ROWS: tuple[Row, ...] = (
     Row("auth", texts.flag, "false", "", "Ask for the admin's password everywhere but on functions."),
     Row(
         "secret_mount_path", texts.path, "/run/secrets", "",
-        "Folder whose files basic-auth-user and basic-auth-password, if both are there, are the admin's.",
+        "Folder whose files basic-auth-user and basic-auth-password are the admin's; both or neither.",
     ),
     Row(
         "state_dir", texts.path, str(platformdirs.user_data_path("tailrace")), "",

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tailrace.control.bundles import digest_of
 from tailrace.control.metrics.snapshot import read_usage
 from tailrace.control.parts import Parts, function_of, json_reply, namespace_of, parts, read_json
 from tailrace.errors import InvalidDeployment, InvalidRequest, NotFound
@@ -59,10 +60,14 @@ async def _spec_of(here: Parts, name: FunctionName, deployment: openfaas.Functio
             )
     secrets = tuple(deployment.secrets or ())
     await _check_secrets(here, name, secrets)
+    try:
+        bundle = await digest_of(here, deployment.image)
+    except NotFound as missing:  # a 404 would tell faas-cli that the function is not there
+        raise InvalidDeployment(missing.message, hint=missing.hint) from None
     return FunctionSpec(
         name=name,
         image=deployment.image,
-        bundle=await asyncio.to_thread(here.bundles.resolve, deployment.image),
+        bundle=bundle,
         env_process=deployment.env_process,
         env=env,
         labels=deployment.labels or {},
@@ -91,7 +96,15 @@ async def _check_secrets(here: Parts, name: FunctionName, secrets: tuple[str, ..
 
 
 def _resources(given: openfaas.Resources | None) -> Resources | None:
-    return Resources(given.memory, given.cpu) if given else None
+    if given is None:
+        return None
+    return Resources(given.memory, given.cpu, given.nvidia_gpu, given.amd_gpu, given.intel_gpu)
+
+
+def _resources_sent(kept: Resources | None) -> openfaas.Resources | None:
+    if kept is None:
+        return None
+    return openfaas.Resources(kept.memory, kept.cpu, kept.nvidia_gpu, kept.amd_gpu, kept.intel_gpu)
 
 
 async def delete(request: Request) -> Response:
@@ -138,9 +151,11 @@ async def _usage(function: Function) -> openfaas.Usage | None:
     both = [(old, new) for pid, old in before.items() if old and (new := after[pid])]
     if not both:
         return None
-    cpu_s = sum(new.cpu_s - old.cpu_s for old, new in both)
-    memory = sum(new.resident_bytes for _, new in both)
-    return openfaas.Usage(cpu=round(cpu_s / took_s * 1000, 1), total_memory_bytes=float(memory))
+    usage = openfaas.Usage(total_memory_bytes=float(sum(new.resident_bytes for _, new in both)))
+    cpu = round(sum(new.cpu_s - old.cpu_s for old, new in both) / took_s * 1000, 1)
+    if cpu:  # msgspec omits a zero only where it was not set
+        usage.cpu = cpu
+    return usage
 
 
 def _wait_s(text: str) -> float:
@@ -155,7 +170,6 @@ def _wait_s(text: str) -> float:
 
 def _status(here: Parts, function: Function, *, with_invocations: bool) -> openfaas.FunctionStatus:
     spec = function.spec
-    tailrace = _tailrace_status(here, function)
     return openfaas.FunctionStatus(
         name=spec.name.name,
         image=spec.image,
@@ -167,13 +181,13 @@ def _status(here: Parts, function: Function, *, with_invocations: bool) -> openf
         secrets=list(spec.secrets) or None,
         labels=dict(spec.labels),
         annotations=dict(spec.annotations),
-        limits=openfaas.Resources(spec.limits.memory, spec.limits.cpu) if spec.limits else None,
-        requests=openfaas.Resources(spec.requests.memory, spec.requests.cpu) if spec.requests else None,
+        limits=_resources_sent(spec.limits),
+        requests=_resources_sent(spec.requests),
         read_only_root_filesystem=spec.read_only_root_filesystem,
-        invocation_count=float(function.invocations) if with_invocations else 0.0,
+        invocation_count=function.invocations if with_invocations else 0,
         replicas=function.wished,
         available_replicas=len(function.ready),
-        tailrace=tailrace,
+        tailrace=_tailrace_status(here, function),
     )
 
 

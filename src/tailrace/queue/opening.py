@@ -20,7 +20,7 @@ from tailrace.queue.streams import QueueBounds, Streams
 from tailrace.queue.worker import Worker
 from tailrace.runs.journal import Journal
 from tailrace.runs.keeper import Runs
-from tailrace.runs.opening import connect_nats
+from tailrace.runs.opening import close_nats, connect_nats
 from tailrace.runs.store import Store, stream_of
 from tailrace.runs.tries import Tries
 from tailrace.settings import Settings
@@ -116,4 +116,4 @@ async def working_alone(settings: Settings, client: Client, numbers: QueueNumber
         ) as worker:  # fmt: skip
             yield worker
     finally:
-        await nats.close()
+        await close_nats(nats)
