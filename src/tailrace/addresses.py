@@ -12,6 +12,8 @@ _DOMAIN = re.compile(
 
 # Instead of addresses: the gateway runs a NATS of its own.
 EMBEDDED = "embedded"
+# No NATS at all.
+OFF = "off"
 
 
 def read_networks(text: str) -> tuple[Network, ...]:
@@ -44,16 +46,18 @@ def household(address: str) -> str:
 
 
 def read_nats_urls(text: str) -> tuple[str, ...]:
-    """Servers of a NATS, with commas between them; or ``embedded``: one of the gateway's own.
+    """Servers of a NATS, with commas between them; ``embedded``: one of the gateway's own; ``off``: none.
 
     Raises:
         ValueError: with what is expected.
     """
     found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if found == (OFF,):
+        return ()
     if found != (EMBEDDED,) and not all(
         re.fullmatch(r"(?:nats|tls)://[A-Za-z0-9.:\[\]-]{1,255}", url) for url in found
     ):
-        raise ValueError("embedded, or URLs such as nats://127.0.0.1:4222 or tls://nats.example.com")
+        raise ValueError("embedded, off, or URLs such as nats://127.0.0.1:4222 or tls://nats.example.com")
     return found
 
 
