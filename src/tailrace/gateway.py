@@ -32,9 +32,8 @@ from tailrace.functions.table import Table
 from tailrace.ports import LOOPBACK_HOSTS, bind_tcp, listening_socket
 from tailrace.provider.contract import Address
 from tailrace.provider.process.provider import ProcessProvider
-from tailrace.queue.caller import EdgeCaller
 from tailrace.queue.numbers import QueueNumbers
-from tailrace.queue.opening import open_intake, working_here
+from tailrace.queue.opening import open_queue, working_here
 from tailrace.queue.worker import Worker
 from tailrace.runs.numbers import RunNumbers
 from tailrace.runs.opening import open_runs
@@ -137,17 +136,14 @@ async def open_gateway(
             )
         )
         runs = await stack.enter_async_context(open_runs(settings, state.path, run_numbers))
-        intake = await open_intake(runs, settings, state.path, queue_numbers)
-        calls_sock = state.sockets / "calls.sock"
-        caller = EdgeCaller(runs, str(calls_sock)) if runs is not None else None
-        if caller is not None:
-            stack.push_async_callback(caller.aclose)
+        own = state.sockets / "calls.sock"  # for the calls that the gateway makes itself
+        queue = await stack.enter_async_context(open_queue(runs, settings, state.path, own, queue_numbers))
         reconciler = Reconciler(table, provider, logs)
         stack.push_async_callback(reconciler.aclose)
 
         parts = Parts(
             settings, table, reconciler, provider, provider.bundles, logs, provider.prune, time.monotonic,
-            runs, _open_builder(settings, state, provider), intake, caller,
+            runs, _open_builder(settings, state, provider), queue,
         )  # fmt: skip
         control = state.sockets / "control.sock"
         await stack.enter_async_context(serving(build_app(parts, auth), control))
@@ -166,10 +162,8 @@ async def open_gateway(
             await _wait_settled(table, settings.load_timeout_s)
         url = _url(sock, "https" if certificate else "http")
         await listen(edge, sock, tls=certificate.context if certificate else None)
-        await stack.enter_async_context(calling_on_schedule(edge, logs, calls_sock))
-        worker = await stack.enter_async_context(
-            working_here(intake, runs, caller, table, settings=lambda: edge.settings, numbers=queue_numbers)
-        )
+        await stack.enter_async_context(calling_on_schedule(edge, logs, own))
+        worker = await stack.enter_async_context(working_here(queue, table, lambda: edge.settings))
         stack.enter_context(calm_collector())
         token = auth.token if auth else ""
         yield Gateway(url, token, new_password, logs, table, edge, certificate, metrics, call_log, worker)

@@ -37,10 +37,9 @@ from tailrace.model import FunctionSpec
 from tailrace.names import FunctionName
 from tailrace.provider.contract import Address
 from tailrace.provider.memory import Handler, MemoryCall, MemoryProvider, MemoryReply
-from tailrace.queue.caller import EdgeCaller
 from tailrace.queue.intake import Intake
 from tailrace.queue.numbers import QueueNumbers
-from tailrace.queue.opening import open_intake, working_here
+from tailrace.queue.opening import open_queue, working_here
 from tailrace.queue.worker import Worker
 from tailrace.runs.keeper import Runs
 from tailrace.runs.peers import gateway_name
@@ -222,16 +221,13 @@ async def post(
         reconciler = Reconciler(table, provider, logs)
         stack.push_async_callback(reconciler.aclose)
         bundles, counted = BundleStore(folder / "bundles", limit_bytes=1), QueueNumbers()
-        intake = await open_intake(
-            runs, replace(settings, runs_copies=3 if "," in nats_url else 1), folder, counted
-        )
-        assert intake is not None
         private = str(folder / "private.sock")
-        caller = EdgeCaller(runs, private)
-        stack.push_async_callback(caller.aclose)
+        copied = replace(settings, runs_copies=3 if "," in nats_url else 1)
+        opening = open_queue(runs, copied, folder, Path(private), counted)
+        queue = await stack.enter_async_context(opening)
+        assert queue is not None
         parts = Parts(
-            settings, table, reconciler, provider, bundles, logs, _prune, time.monotonic, runs, None, intake,
-            caller,
+            settings, table, reconciler, provider, bundles, logs, _prune, time.monotonic, runs, None, queue,
         )  # fmt: skip
         await stack.enter_async_context(serving(build_app(parts, None), folder / "control.sock"))
         edge = Edge(table, settings, Address(path=str(folder / "control.sock")), runs=runs)
@@ -246,10 +242,9 @@ async def post(
         sock = socket.create_server(("127.0.0.1", 0), backlog=256)
         await listen(edge, sock)
         await listen_private(edge, private)
-        worker = await stack.enter_async_context(
-            working_here(intake, runs, caller, table, settings=lambda: edge.settings, numbers=counted)
-        )
-        yield Post(edge, runs, client, provider, sock.getsockname()[1], private, intake, worker, counted)
+        worker = await stack.enter_async_context(working_here(queue, table, lambda: edge.settings))
+        port = sock.getsockname()[1]
+        yield Post(edge, runs, client, provider, port, private, queue.intake, worker, counted)
 
 
 async def _start(runs: Runs, *, copies: int) -> None:

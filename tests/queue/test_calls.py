@@ -109,6 +109,28 @@ def test_a_large_body_comes_through(nats_url: str) -> None:
     run(main())
 
 
+def test_a_key_keeps_a_call_once(nats_url: str) -> None:
+    """The same request again: the same call; another one under the same key: 422."""
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker) as a:
+            key = {"Idempotency-Key": "order-7"}
+            first = await ask(a, content=b"one", headers=key)
+            await a.wait_record(first.headers["x-call-id"], is_over)
+            again = await ask(a, content=b"one", headers=key)
+            other = await ask(a, content=b"two", headers=key)
+            at_once = await asyncio.gather(*(ask(a, headers={"Idempotency-Key": "k"}) for _ in range(5)))
+            await a.wait_record(at_once[0].headers["x-call-id"], is_over)
+
+            assert first.headers["x-call-id"] == again.headers["x-call-id"]
+            assert (202, 202, 422) == (first.status_code, again.status_code, other.status_code)
+            assert 1 == len({reply.headers["x-call-id"] for reply in at_once})
+            assert 2 == talker.starts
+
+    run(main())
+
+
 def test_bodies_that_nobody_needs_are_swept(nats_url: str) -> None:
     """Of a call that is over, and of one that was never queued; not of one that waits."""
 

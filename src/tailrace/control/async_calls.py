@@ -17,6 +17,7 @@ from tailrace.functions.table import Function
 from tailrace.queue.calls import QueuedCall
 from tailrace.queue.intake import Intake
 from tailrace.queue.targets import read_target
+from tailrace.runs.claims import Claim, claim_name, is_key, request_digest
 from tailrace.runs.ids import is_run_id
 from tailrace.wire.heads import HOP_BY_HOP
 
@@ -39,14 +40,33 @@ async def post(request: Request) -> Response:
         raise InvalidRequest(f"X-Timeout: {timeout[:40]} is not one duration such as 10s or 1m30s")
     headers = _headers(request)
     body = await _read(request, here.settings.async_body_limit)
-    run, now = new_call_id().decode(), time.time_ns()
-    call = QueuedCall(
-        run, str(function.name), function.options.retries.queue, target, headers,
-        callback_url=callback_url, accepted_at=now / 1e9,
-    )  # fmt: skip
-    await intake.accept(call, body)
+    now = time.time_ns()
+    run, key, is_new = await _identity(request, intake, str(function.name), target, body)
+    if is_new:
+        call = QueuedCall(
+            run, str(function.name), function.options.retries.queue, target, headers,
+            callback_url=callback_url, accepted_at=now / 1e9,
+        )  # fmt: skip
+        await intake.accept(call, body, key)
     told = {"X-Call-Id": run, "X-Start-Time": str(now), "Location": f"/run/{run}"}
     return Response(status_code=202, headers=told)
+
+
+async def _identity(
+    request: Request, intake: Intake, function: str, target: str, body: bytes
+) -> tuple[str, str, bool]:
+    """The call's id, its claim's name, and whether it is to be kept: not one that its key has kept before."""
+    run, key = new_call_id().decode(), request.headers.get("idempotency-key", "").encode("latin-1")
+    if not key:
+        return run, "", True
+    if not is_key(key):
+        raise InvalidRequest("Idempotency-Key is not 1 to 256 visible ASCII characters")
+    authorization = request.headers.get("authorization", "").encode("latin-1")
+    # Not the key of a call that is waited for: that one's answer would be none of this request's.
+    name = claim_name(f"async {function}", authorization, key)
+    digest = request_digest(b"POST", target.encode("latin-1"), body)
+    held = await intake.claim(name, Claim(run, digest, time.time()))
+    return held, name, held == run or not await intake.is_kept(held)
 
 
 async def delete(request: Request) -> Response:
@@ -76,12 +96,12 @@ def intake_of(here: Parts) -> Intake:
     Raises:
         RunsUnavailable: it has no NATS.
     """
-    if here.intake is None:
+    if here.queue is None:
         raise RunsUnavailable(
             "asynchronous calls need NATS JetStream, and this gateway has none",
             hint="Start it without --nats-url off (TAILRACE_NATS_URL).",
         )
-    return here.intake
+    return here.queue.intake
 
 
 def _headers(request: Request) -> tuple[tuple[str, str], ...]:

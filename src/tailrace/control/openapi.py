@@ -30,6 +30,7 @@ _WORDS = {
     404: "There is no such thing.",
     408: "The body did not come in time.",
     409: "It is there already.",
+    422: "The idempotency key came with another request before.",
     429: "Too many of these run already.",
     410: "It is no longer kept.",
     500: "It could not be done.",

@@ -20,8 +20,7 @@ from tailrace.functions.loop import Reconciler
 from tailrace.functions.table import Function, Table
 from tailrace.names import DEFAULT_NAMESPACE, FunctionName, is_function_label, parse_function_name
 from tailrace.provider.contract import Provider
-from tailrace.queue.caller import EdgeCaller
-from tailrace.queue.intake import Intake
+from tailrace.queue.opening import Queue
 from tailrace.runs.keeper import Runs
 from tailrace.settings import Settings
 
@@ -49,9 +48,7 @@ class Parts:
     # None where there is no payload secret.
     builder: Builder | None = None
     # None where no runs are kept.
-    intake: Intake | None = None
-    # Makes the calls of workers elsewhere; None where no runs are kept.
-    caller: EdgeCaller | None = None
+    queue: Queue | None = None
 
 
 def parts(request: Request) -> Parts:

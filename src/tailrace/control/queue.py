@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from tailrace.control.async_calls import intake_of
 from tailrace.control.parts import UntilGone, json_reply, parts
-from tailrace.errors import InvalidRequest, NotFound, RunsUnavailable, TailraceError, TooLarge
+from tailrace.errors import InvalidRequest, NotFound, TailraceError, TooLarge
 from tailrace.queue.caller import EdgeCaller
 from tailrace.queue.calls import DeadLetter, Outcome, decode
 from tailrace.queue.policy import Task
@@ -68,9 +68,8 @@ async def make(request: Request) -> Response:
     task = decode(bytes(body), Task)
     if task is None or not is_run_id(task.call.run):
         raise InvalidRequest("this is no call of a worker")
-    if here.caller is None:
-        raise RunsUnavailable("this gateway keeps no runs")
-    return UntilGone(_made(here.caller, task), media_type=NDJSON)
+    assert here.queue is not None
+    return UntilGone(_made(here.queue.caller, task), media_type=NDJSON)
 
 
 async def _made(caller: EdgeCaller, task: Task) -> AsyncIterator[bytes]:

@@ -201,11 +201,11 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "POST", _ASYNC, async_calls.post, "Call a function and do not wait for it.", {202: None},
-        errors=(404, 503), body="*/*", is_public=True,
+        errors=(404, 422, 503), body="*/*", is_public=True,
     ),
     Row(
         "POST", f"{_ASYNC}/{{path:path}}", async_calls.post, "The same, with a path for the function.",
-        {202: None}, errors=(404, 503), body="*/*", is_public=True,
+        {202: None}, errors=(404, 422, 503), body="*/*", is_public=True,
     ),
     Row(
         "DELETE", _ASYNC, async_calls.delete, "Cancel an asynchronous call by its id.", {202: None},

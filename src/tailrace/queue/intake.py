@@ -7,10 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tailrace.errors import NotFound, RunsUnavailable
+from tailrace.errors import KeyReused, NotFound, RunsUnavailable
 from tailrace.queue.calls import INLINE_BYTES, DeadLetter, QueuedCall
 from tailrace.queue.numbers import QueueNumbers
 from tailrace.queue.streams import Streams, Waiting
+from tailrace.runs.claims import Claim, judge
 from tailrace.runs.keeper import Runs
 from tailrace.runs.record import Record
 
@@ -41,9 +42,35 @@ class Intake:
         self._runs = runs
         self._numbers = numbers
 
-    async def accept(self, call: QueuedCall, body: bytes) -> None:
+    async def claim(self, name: str, claim: Claim) -> str:
+        """Take an idempotency key; the call that holds it: this one, or an earlier one that is kept.
+
+        Raises:
+            KeyReused: it came with another request before.
+            RunsUnavailable: JetStream does not answer.
+        """
+        held = await self._runs.claim(name, claim)
+        if held.run == claim.run:
+            return claim.run
+        if judge(held, claim.request_sha256) == "refuse":
+            raise KeyReused(
+                "this Idempotency-Key came with another request before; a new request needs a new key"
+            )
+        return held.run
+
+    async def is_kept(self, run: str) -> bool:
+        """Whether a call was kept. One whose gateway died before that is not, and may be kept again.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        return await self._runs.store.find_record(run) is not None or await self.streams.is_waiting(run)
+
+    async def accept(self, call: QueuedCall, body: bytes, key: str = "") -> None:
         """Keep a call; it will be made, whatever is killed from now on.
 
+        Args:
+            key: The claim of its idempotency key; empty without one.
         Raises:
             RunsUnavailable: JetStream does not answer. It may have been kept all the same.
             Overloaded: as much waits as may.
@@ -56,7 +83,7 @@ class Intake:
         await self.streams.add_call(call)
         self._numbers.queued += 1
         try:
-            await self._runs.tries.enqueue(call.run, call.function)
+            await self._runs.tries.enqueue(call.run, call.function, key)
         except RunsUnavailable as failed:  # it is kept; its record is written when it begins
             logger.warning("call %s is queued without a record: %s", call.run, failed.message)
 

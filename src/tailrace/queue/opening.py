@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tailrace.client import Client
@@ -33,21 +34,39 @@ def bounds_of(settings: Settings) -> QueueBounds:
     )
 
 
-async def open_intake(
-    runs: Runs | None, settings: Settings, state_dir: Path, numbers: QueueNumbers
-) -> Intake | None:
-    """What takes asynchronous calls in; None where no runs are kept.
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The queue of one gateway: what takes calls in, and what makes them here."""
 
+    intake: Intake
+    caller: EdgeCaller
+    tries: Tries
+    numbers: QueueNumbers
+
+
+@contextlib.asynccontextmanager
+async def open_queue(
+    runs: Runs | None, settings: Settings, state_dir: Path, socket: Path, numbers: QueueNumbers
+) -> AsyncIterator[Queue | None]:
+    """The gateway's queue while the context is open; None where no runs are kept.
+
+    Args:
+        socket: Where the edge listens for calls of its own process.
     Raises:
         RunsUnavailable: JetStream does not answer.
         PlatformError: the secret that signs results cannot be used.
     """
     if runs is None:
-        return None
+        yield None
+        return
     secret = open_secret(state_dir, settings.callback_secret_file)
     streams = Streams(runs.store, bounds_of(settings))
     await streams.prepare()
-    return Intake(streams, runs, numbers, secret)
+    caller = EdgeCaller(runs, str(socket))
+    try:
+        yield Queue(Intake(streams, runs, numbers, secret), caller, runs.tries, numbers)
+    finally:
+        await caller.aclose()
 
 
 @contextlib.asynccontextmanager
@@ -77,21 +96,21 @@ async def working(
 
 @contextlib.asynccontextmanager
 async def working_here(
-    intake: Intake | None, runs: Runs | None, caller: EdgeCaller | None, table: Table, *,
-    settings: Callable[[], Settings], numbers: QueueNumbers,
-) -> AsyncIterator[Worker | None]:  # fmt: skip
+    queue: Queue | None, table: Table, settings: Callable[[], Settings]
+) -> AsyncIterator[Worker | None]:
     """The gateway's own worker while the context is open; None without a queue, or where it is off.
 
     Raises:
         RunsUnavailable: JetStream does not answer.
     """
-    if intake is None or runs is None or caller is None or not settings().async_queues:
+    if queue is None or not settings().async_queues:
         yield None
         return
-    functions = TableFunctions(table)
+    intake, functions = queue.intake, TableFunctions(table)
     async with working(
-        intake.streams, intake.secret, runs.tries, caller, functions, settings=settings, numbers=numbers
-    ) as worker:
+        intake.streams, intake.secret, queue.tries, queue.caller, functions, settings=settings,
+        numbers=queue.numbers,
+    ) as worker:  # fmt: skip
         yield worker
 
 

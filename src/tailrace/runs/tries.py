@@ -44,13 +44,16 @@ class Tries:
         self._store = store
         self._journal = journal
 
-    async def enqueue(self, run: str, function: str) -> None:
+    async def enqueue(self, run: str, function: str, key: str = "") -> None:
         """Note a call that waits in the queue, unless it has begun already.
 
+        Args:
+            key: The claim of its idempotency key; empty without one.
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
-        await self._store.create_record(Record(run, function, "queued", time.time(), is_async=True))
+        record = Record(run, function, "queued", time.time(), is_async=True, key=key)
+        await self._store.create_record(record)
 
     async def earlier(self, run: str, function: str) -> Earlier:
         """What earlier tries have left of a run: its record, waiting again, and its pieces.
@@ -114,7 +117,7 @@ class Tries:
         record = await self._store.find_record(run)
         if record is None:
             raise NotFound(f"there is no run '{run[:40]}'")
-        waiting = Record(run, record.function, "queued", record.created_at, is_async=True)
+        waiting = Record(run, record.function, "queued", record.created_at, is_async=True, key=record.key)
         await self._store.purge_events(run)
         await self._store.publish(record_subject(run), encode_record(waiting))
         return waiting
