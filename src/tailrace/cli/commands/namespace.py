@@ -1,4 +1,4 @@
-"""``tailrace namespace``: make, list and remove namespaces."""
+"""``tailrace namespace``: make, look at, change, list and remove namespaces."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from tailrace.names import is_function_label
 
 if TYPE_CHECKING:
     from tailrace.client import Client
+    from tailrace.wire.openfaas import FunctionNamespace
 
-app = typer.Typer(no_args_is_help=True, help="Create, list and remove namespaces.", rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True, help="Create, get, update, list and remove namespaces.", rich_markup_mode=None
+)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The namespace: a-z, 0-9 and '-'.")]
-Pairs = list[str] | None
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="K=V", help="A label; may be given often.")
+]
+Annotations = Annotated[
+    list[str] | None, typer.Option("--annotation", metavar="K=V", help="An annotation; may be given often.")
+]
 
 
 @app.command("create", short_help="Create a namespace.", cls=Command)
 def create(
     name: Name,
-    label: Annotated[
-        Pairs, typer.Option("--label", metavar="K=V", help="A label; may be given often.")
-    ] = None,
-    annotation: Annotated[
-        Pairs, typer.Option("--annotation", metavar="K=V", help="An annotation; may be given often.")
-    ] = None,
+    label: Labels = None,
+    annotation: Annotations = None,
     gateway: Gateway = None,
 ) -> None:
     """Create a namespace, so that it is listed before anything is in it.
@@ -46,6 +50,48 @@ def create(
         return Result(f"created {name}")
 
     finish(with_client(gateway, use))
+
+
+@app.command("get", short_help="Show what is written about a namespace.", cls=Command)
+def get(name: Name, gateway: Gateway = None, as_json: AsJson = False) -> None:
+    """Show a namespace's labels and annotations."""
+    from tailrace.cli.session import with_client
+
+    async def use(client: Client) -> Result:
+        found = await client.get_namespace(_checked(name))
+        rows = (
+            ("Name", found.name),
+            ("Labels", _shown(found.labels)),
+            ("Annotations", _shown(found.annotations)),
+        )
+        return Result("\n".join(f"{key + ':':<13}{value}" for key, value in rows), _data(found))
+
+    finish(with_client(gateway, use), as_json=as_json)
+
+
+@app.command("update", short_help="Replace what is written about a namespace.", cls=Command)
+def update(
+    name: Name,
+    label: Labels = None,
+    annotation: Annotations = None,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace all labels and annotations of a namespace by those that are given.
+
+    \b
+    Examples:
+      tailrace namespace update staging --label team=search
+    """
+    from tailrace.cli.session import with_client
+
+    labels, annotations = _pairs(label), _pairs(annotation)
+
+    async def use(client: Client) -> Result:
+        await client.update_namespace(_checked(name), labels, annotations)
+        return Result(f"updated {name}", _data(await client.get_namespace(name)))
+
+    finish(with_client(gateway, use), as_json=as_json)
 
 
 @app.command("list", short_help="List the namespaces.", cls=Command)
@@ -79,6 +125,15 @@ def _checked(name: str) -> str:
             hint="Use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit.",
         )
     return name
+
+
+def _data(namespace: FunctionNamespace) -> dict[str, object]:
+    labels, annotations = namespace.labels or {}, namespace.annotations or {}
+    return {"name": namespace.name, "labels": labels, "annotations": annotations}
+
+
+def _shown(pairs: dict[str, str] | None) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted((pairs or {}).items())) or "none"
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:
