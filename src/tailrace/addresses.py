@@ -26,6 +26,23 @@ def read_networks(text: str) -> tuple[Network, ...]:
         raise ValueError("addresses or networks with commas between them, such as 10.0.0.0/8") from None
 
 
+def household(address: str) -> str:
+    """Whom an address belongs to, for counting: an IPv4 address itself, the /64 of an IPv6 address.
+
+    One host has a whole /64 and takes what addresses of it it likes (RFC 4862, RFC 8981). What is no address
+    is returned as it is.
+    """
+    if ":" not in address:
+        return address
+    try:
+        known = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if known.ipv4_mapped:
+        return str(known.ipv4_mapped)
+    return f"{ipaddress.IPv6Address(int(known) >> 64 << 64)}/64"
+
+
 def read_nats_urls(text: str) -> tuple[str, ...]:
     """Servers of a NATS, with commas between them; or ``embedded``: one of the gateway's own.
 

@@ -116,7 +116,7 @@ ROWS: tuple[Row, ...] = (
     Row("auth", _flag, "false", "", "Ask for the admin's password everywhere but on functions."),
     Row(
         "secret_mount_path", _path, "/run/secrets", "",
-        "Folder whose files basic-auth-user and basic-auth-password, if both are there, are the admin's.",
+        "Folder whose files basic-auth-user and basic-auth-password are the admin's; both or neither.",
     ),
     Row(
         "state_dir", _path, str(platformdirs.user_data_path("tailrace")), "",

@@ -9,7 +9,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from tailrace.control.parts import Parts, parts, read_json
 from tailrace.errors import InvalidRequest, NotFound, TailraceError
-from tailrace.functions.scale import alerted
 from tailrace.names import parse_function_name
 from tailrace.wire import openfaas
 
@@ -43,13 +42,4 @@ async def _follow(here: Parts, alert: openfaas.Alert, status: str) -> None:
     function = here.table.get(name) if name else None
     if function is None:
         raise NotFound(f"function '{alert.labels.function_name[:80]}' is not deployed")
-    options = function.options
-    wanted = alerted(
-        function.wished,
-        least=options.min_replicas,
-        most=options.max_replicas,
-        factor=options.scale_factor,
-        is_firing=status == "firing",
-    )
-    if wanted != function.wished:
-        await here.reconciler.scale(function.name, wanted)
+    await here.reconciler.follow_alert(function.name, is_firing=status == "firing")

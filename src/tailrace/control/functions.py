@@ -170,7 +170,7 @@ def _wait_s(text: str) -> float:
 
 def _status(here: Parts, function: Function, *, with_invocations: bool) -> openfaas.FunctionStatus:
     spec = function.spec
-    status = openfaas.FunctionStatus(
+    return openfaas.FunctionStatus(
         name=spec.name.name,
         image=spec.image,
         created_at=spec.created_at,
@@ -184,13 +184,11 @@ def _status(here: Parts, function: Function, *, with_invocations: bool) -> openf
         limits=_resources_sent(spec.limits),
         requests=_resources_sent(spec.requests),
         read_only_root_filesystem=spec.read_only_root_filesystem,
+        invocation_count=function.invocations if with_invocations else 0,
         replicas=function.wished,
         available_replicas=len(function.ready),
         tailrace=_tailrace_status(here, function),
     )
-    if with_invocations and function.invocations:  # else omitted, as Go does it
-        status.invocation_count = float(function.invocations)
-    return status
 
 
 def _next_call(function: Function) -> str:

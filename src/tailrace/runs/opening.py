@@ -45,11 +45,17 @@ async def open_runs(settings: Settings, state_dir: Path, numbers: RunNumbers) ->
             own = await stack.enter_async_context(embedded_nats(nats_dir, sync_s=SYNC_S, limit_bytes=limit))
             urls, token = (own.url,), own.token
         client = await _connect(settings, urls, token)
-        stack.push_async_callback(client.close)
+        stack.push_async_callback(_close, client)
         runs = Runs(client, gateway_name(open_node(state_dir / "node")), settings, numbers)
         await runs.start(Bounds(settings.runs_max_age_s, settings.runs_max_bytes, settings.runs_copies))
         stack.push_async_callback(runs.aclose)
         yield runs
+
+
+async def _close(client: Client) -> None:
+    """Close it, also when it is lost: nats-py then writes to a transport that uvloop has closed."""
+    with contextlib.suppress(RuntimeError, OSError):
+        await client.close()
 
 
 async def _connect(settings: Settings, urls: Sequence[str], token: str) -> Client:

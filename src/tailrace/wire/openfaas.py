@@ -81,7 +81,8 @@ class FunctionStatus(msgspec.Struct, omit_defaults=True, rename="camel"):
     limits: Resources | None = None
     requests: Resources | None = None
     read_only_root_filesystem: bool = False
-    invocation_count: float = 0.0
+    # Whole numbers, also as default: msgspec writes 0.0, and zero is to be absent.
+    invocation_count: int | float = 0
     replicas: int = 0
     available_replicas: int = 0
     usage: Usage | None = None

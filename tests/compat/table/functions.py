@@ -31,7 +31,7 @@ _ONE = {
     "availableReplicas?": int, "tailrace": dict,
 }  # fmt: skip
 _USED = {"usage?": {"cpu?": float, "totalMemoryBytes?": float}}
-_LISTED = {**_ONE, "invocationCount?": float}
+_LISTED = {**_ONE, "invocationCount?": int}
 _READY = {"availableReplicas": int}
 # What diff compares comes back as it was sent.
 _HELLO_AGAIN = {key: value for key, value in HELLO.items() if key != "service"}
@@ -154,7 +154,7 @@ _LOOK = (
     Case(
         "list, list -q, list --json, gateway from OPENFAAS_URL", f"GET {_FUNCTIONS}", 200,
         given=(deployed("hello"), called("hello"), deployed("second")), headers=CLI, replied=IN_JSON,
-        shape=holding(_as("hello", _LISTED, invocationCount=float), _as("second", _LISTED)),
+        shape=holding(_as("hello", _LISTED, invocationCount=int), _as("second", _LISTED)),
     ),
     Case(
         "list -k TOKEN of somebody who is logged in", f"GET {_FUNCTIONS}", 200, headers=CLI, replied=IN_JSON,
@@ -187,7 +187,7 @@ _LOOK = (
     Case(
         "describe hello: how often it was called", f"GET {_FUNCTIONS}", 200,
         given=(deployed("hello"), called("hello")), headers=CLI, replied=IN_JSON,
-        shape=holding(_as("hello", _LISTED, invocationCount=float)),
+        shape=holding(_as("hello", _LISTED, invocationCount=int)),
     ),
     Case(
         "describe without usage", "GET /system/function/hello", 200, given=(deployed("hello"),), headers=CLI,

@@ -140,8 +140,10 @@ class ProcessProvider:
     async def list_secret_namespaces(self) -> list[str]:
         return await asyncio.to_thread(self._secrets.namespaces)
 
-    async def set_secret(self, namespace: str, name: str, value: bytes) -> None:
-        await asyncio.to_thread(self._secrets.set, namespace, name, value)
+    async def set_secret(
+        self, namespace: str, name: str, value: bytes, *, is_there: bool | None = None
+    ) -> bool:
+        return await asyncio.to_thread(self._secrets.set, namespace, name, value, is_there=is_there)
 
     async def remove_secret(self, namespace: str, name: str) -> bool:
         return await asyncio.to_thread(self._secrets.remove, namespace, name)
