@@ -34,6 +34,7 @@ def create(
     label: Labels = None,
     annotation: Annotations = None,
     gateway: Gateway = None,
+    as_json: AsJson = False,
 ) -> None:
     """Create a namespace, so that it is listed before anything is in it.
 
@@ -47,9 +48,9 @@ def create(
 
     async def use(client: Client) -> Result:
         await client.create_namespace(_checked(name), labels, annotations)
-        return Result(f"created {name}")
+        return Result(f"created {name}", _data(await client.get_namespace(name)))
 
-    finish(with_client(gateway, use))
+    finish(with_client(gateway, use), as_json=as_json)
 
 
 @app.command("get", short_help="Show what is written about a namespace.", cls=Command)
@@ -107,15 +108,15 @@ def list_(gateway: Gateway = None, as_json: AsJson = False) -> None:
 
 
 @app.command("remove", short_help="Remove an empty namespace.", cls=Command)
-def remove(name: Name, gateway: Gateway = None) -> None:
+def remove(name: Name, gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Remove a namespace that holds neither functions nor secrets."""
     from tailrace.cli.session import with_client
 
     async def use(client: Client) -> Result:
         await client.remove_namespace(_checked(name))
-        return Result(f"removed {name}")
+        return Result(f"removed {name}", {"name": name})
 
-    finish(with_client(gateway, use))
+    finish(with_client(gateway, use), as_json=as_json)
 
 
 def _checked(name: str) -> str:

@@ -30,10 +30,6 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name: a-
 FromFile = Annotated[
     Path | None, typer.Option("--from-file", metavar="FILE", help="Read the value from a file.")
 ]
-FromLiteral = Annotated[
-    str | None,
-    typer.Option("--from-literal", metavar="VALUE", help="The value; it stays in your shell's history."),
-]
 Trim = Annotated[bool, typer.Option(help="Drop white space around the value.")]
 
 
@@ -41,11 +37,11 @@ Trim = Annotated[bool, typer.Option(help="Drop white space around the value.")]
 def create(
     name: Name,
     from_file: FromFile = None,
-    from_literal: FromLiteral = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace one that exists.")] = False,
     trim: Trim = True,
     gateway: Gateway = None,
     namespace: Namespace = "",
+    as_json: AsJson = False,
 ) -> None:
     """Create a secret from a file or from stdin (so that the value is in no shell history).
 
@@ -56,23 +52,23 @@ def create(
     """
     from tailrace.cli.session import with_client
 
-    value = _given(from_file, from_literal, trim=trim)
+    value = _given(from_file, trim=trim)
 
     async def use(client: Client) -> Result:
         if replace:
             await client.put_secret(name, value, namespace=namespace)
         else:
             await _create(client, name, value, namespace)
-        return Result(f"{'stored' if replace else 'created'} {name}")
+        data = {"name": name, "namespace": namespace or DEFAULT_NAMESPACE}
+        return Result(f"{'stored' if replace else 'created'} {name}", data)
 
-    finish(with_client(gateway, use))
+    finish(with_client(gateway, use), as_json=as_json)
 
 
 @app.command("update", short_help="Give a secret another value.", cls=Command)
 def update(
     name: Name,
     from_file: FromFile = None,
-    from_literal: FromLiteral = None,
     trim: Trim = True,
     gateway: Gateway = None,
     namespace: Namespace = "",
@@ -87,7 +83,7 @@ def update(
     """
     from tailrace.cli.session import with_client
 
-    value = _given(from_file, from_literal, trim=trim)
+    value = _given(from_file, trim=trim)
 
     async def use(client: Client) -> Result:
         try:
@@ -135,26 +131,24 @@ def render(secrets: list[Secret]) -> str:
 
 
 @app.command("remove", cls=Command)
-def remove(name: Name, gateway: Gateway = None, namespace: Namespace = "") -> None:
+def remove(name: Name, gateway: Gateway = None, namespace: Namespace = "", as_json: AsJson = False) -> None:
     """Remove a secret that no function uses."""
     from tailrace.cli.session import with_client
 
     async def use(client: Client) -> Result:
         await client.remove_secret(name, namespace=namespace)
-        return Result(f"removed {name}")
+        return Result(f"removed {name}", {"name": name, "namespace": namespace or DEFAULT_NAMESPACE})
 
-    finish(with_client(gateway, use))
+    finish(with_client(gateway, use), as_json=as_json)
 
 
-def _given(file: Path | None, literal: str | None, *, trim: bool) -> bytes:
-    """The value as it is to be kept.
+def _given(file: Path | None, *, trim: bool) -> bytes:
+    """The value as it is to be kept. There is no option for it: it would show in the list of processes.
 
     Raises:
-        InvalidRequest: it is given twice, cannot be read, or is empty.
+        InvalidRequest: it cannot be read, or is empty.
     """
-    if file is not None and literal is not None:
-        raise InvalidRequest("--from-file and --from-literal are given; expected one of them")
-    value = read_value(file) if literal is None else literal.encode()
+    value = read_value(file)
     value = value.strip() if trim else value
     if not value:
         raise InvalidRequest("the secret's value is empty", hint="Give it by --from-file FILE or on stdin.")
