@@ -80,7 +80,7 @@ def test_a_bundle_is_refused_when_its_digest_differs(town: Town) -> None:
 
 @pytest.mark.slow
 def test_with_auth_only_the_admin_is_answered(tmp_path: Path) -> None:
-    """Basic admin:<password> or this process's token, from no foreign page; health and functions stay open."""
+    """Basic admin:<password> or this process's token, from no other page; health and functions stay open."""
     with running_town(tmp_path, flags={"auth": "true"}) as town:
         password = town.gateway.new_password
         assert password is not None
