@@ -14,7 +14,7 @@ from tests.kit.remote import SECRET
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A gateway with auth whose credentials lie where OpenFaaS keeps them."""
+    """A gateway with auth whose credentials lie where OpenFaaS keeps them, and with NATS of its own."""
     folder = tmp_path_factory.mktemp("world")
     mounted = folder / "mounted"
     mounted.mkdir()
@@ -25,6 +25,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "auth": True,
         "secret_mount_path": mounted,
         "payload_secret_file": folder / "payload",
+        "nats_url": "embedded",
     }
     with (
         running_town(folder, flags=flags) as town,

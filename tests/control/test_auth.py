@@ -163,6 +163,28 @@ def test_a_credential_folder_that_cannot_be_looked_into_stops_the_start(tmp_path
     assert not (tmp_path / "admin.json").exists()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "{", '{"password_sha256": 1}', '{"password_sha256": "zz"}', '{"password_sha256": "ab"}'],
+)
+def test_a_damaged_file_of_the_state_directory_stops_the_start(tmp_path: Path, text: str) -> None:
+    """It is neither taken for a password that nobody has, nor written over."""
+    (tmp_path / "admin.json").write_text(text)
+
+    with pytest.raises(PlatformError, match="SHA-256"):
+        open_auth(tmp_path, tmp_path)
+    assert text == (tmp_path / "admin.json").read_text()
+
+
+@pytest.mark.parametrize("kind", ["folder", "broken link"])
+def test_a_file_of_the_state_directory_that_cannot_be_read_stops_the_start(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "admin.json"
+    path.mkdir() if kind == "folder" else path.symlink_to("nowhere")
+
+    with pytest.raises(PlatformError, match="cannot be read"):
+        open_auth(tmp_path, tmp_path)
+
+
 @pytest.mark.parametrize(("user", "password"), [("a:b", "x"), ("admin", "x" * 5000)])
 def test_credentials_that_nobody_could_give_stop_the_start(tmp_path: Path, user: str, password: str) -> None:
     """Basic ends the name at a colon; a password of over 4 KiB is none that was cut."""

@@ -80,6 +80,11 @@ class Text:
         return f"/{self.pattern}/"
 
 
+def number(value: object) -> bool:
+    """A JSON number, with a point or without: one type to JSON, and to Go's float64."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def holding(*wanted: object) -> Callable[[object], bool]:
     """A list that holds an element of each of these shapes, among others."""
 

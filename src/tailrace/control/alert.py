@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from starlette.requests import Request
@@ -24,12 +25,16 @@ async def post(request: Request) -> Response:
     here = parts(request)
     failed: list[str] = []
     for number, alert in enumerate(notice.alerts):
+        await asyncio.sleep(0)  # a notice of thousands stops nobody's stream
         try:
             await _follow(here, alert, notice.status)
         except TailraceError as error:
-            logger.warning("alert for %r: %s", alert.labels.function_name[:80], error.message)
             failed.append(f"[{number}] {error.message}")
     if failed:
+        count = len(failed)
+        logger.warning(
+            "%d of %d alerts are not followed; the first: %s", count, len(notice.alerts), failed[0]
+        )
         return PlainTextResponse("\n".join([*failed, ""]), 400)
     return Response(status_code=200)
 

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace.control.bundles import digest_of
-from tailrace.control.metrics.snapshot import read_usage
 from tailrace.control.parts import Parts, function_of, json_reply, namespace_of, parts, read_json
+from tailrace.control.usage import read_used
 from tailrace.errors import InvalidDeployment, InvalidRequest, NotFound
 from tailrace.functions.plan import PROVEN_S
 from tailrace.functions.table import Function
@@ -143,19 +143,21 @@ async def get_one(request: Request) -> Response:
 
 
 async def _usage(function: Function) -> openfaas.Usage | None:
-    """What its replicas use, their CPU over the next tenth of a second; None where that is not known."""
+    """What its replicas use with all their processes, their CPU over the next tenth of a second.
+
+    None where that is not known.
+    """
     pids = [replica.handle.pid for replica in function.replicas.values() if replica.handle is not None]
-    before, began = {pid: read_usage(pid) for pid in pids}, time.monotonic()
+    before, began = await asyncio.to_thread(read_used, pids), time.monotonic()
     await asyncio.sleep(USAGE_S)
-    after, took_s = {pid: read_usage(pid) for pid in pids}, time.monotonic() - began
-    both = [(old, new) for pid, old in before.items() if old and (new := after[pid])]
+    after, took_s = await asyncio.to_thread(read_used, pids), time.monotonic() - began
+    both = [(before[pid], now) for pid, now in after.items() if pid in before]
     if not both:
         return None
-    usage = openfaas.Usage(total_memory_bytes=float(sum(new.resident_bytes for _, new in both)))
-    cpu = round(sum(new.cpu_s - old.cpu_s for old, new in both) / took_s * 1000, 1)
-    if cpu:  # msgspec omits a zero only where it was not set
-        usage.cpu = cpu
-    return usage
+    # Less than before: a child has ended whose parent does not wait for it.
+    cpu_s = sum(max(0.0, new.cpu_s - old.cpu_s) for old, new in both)
+    memory = sum(new.memory_bytes for _, new in both)
+    return openfaas.Usage(cpu=round(cpu_s / took_s * 1000, 1) or 0, total_memory_bytes=memory)
 
 
 def _wait_s(text: str) -> float:

@@ -132,19 +132,27 @@ def open_auth(state_dir: Path, mounted: Path, *, is_chosen: bool = False) -> tup
                 f"the name in '{mounted / USER_FILE}' holds ':', so that nobody could give it"
             )
         return Auth(hashlib.sha256(password.encode()).digest(), token, user), None
-    if path.exists():
-        try:
-            digest = bytes.fromhex(json.loads(path.read_bytes())["password_sha256"])
-        except (ValueError, KeyError, TypeError):
-            raise PlatformError(
-                f"'{path}' does not hold a password's SHA-256",
-                hint="Remove it; the next start makes a new password.",
-            ) from None
-        return Auth(digest, token), None
+    if _is_there(path):
+        return Auth(_kept_digest(path), token), None
     password = secrets.token_urlsafe(16)
     digest = hashlib.sha256(password.encode()).digest()
     write_atomically(path, json.dumps({"password_sha256": digest.hex()}).encode())
     return Auth(digest, token), password
+
+
+def _kept_digest(path: Path) -> bytes:
+    try:
+        digest = bytes.fromhex(json.loads(path.read_bytes())["password_sha256"])
+    except OSError as failed:
+        raise PlatformError(f"credentials in '{path}' cannot be read: {failed.strerror}") from failed
+    except (ValueError, KeyError, TypeError, RecursionError):
+        digest = b""
+    if len(digest) != hashlib.sha256().digest_size:
+        raise PlatformError(
+            f"'{path}' does not hold a password's SHA-256",
+            hint="Remove it; the next start makes a new password.",
+        )
+    return digest
 
 
 def _is_there(path: Path) -> bool:

@@ -150,8 +150,9 @@ class PublicKey(msgspec.Struct):
 class Usage(msgspec.Struct, omit_defaults=True):
     """What a function's replicas use together: CPU in thousandths of a core, memory in bytes."""
 
-    cpu: float = 0.0
-    total_memory_bytes: float = msgspec.field(default=0.0, name="totalMemoryBytes")
+    # Whole numbers as default, as above.
+    cpu: int | float = 0
+    total_memory_bytes: int | float = msgspec.field(default=0, name="totalMemoryBytes")
 
 
 class StoreFunction(msgspec.Struct, omit_defaults=True):

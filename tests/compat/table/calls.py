@@ -122,6 +122,7 @@ _CALLS = (
         "invoke --method TRACE, which no provider takes", "TRACE /function/hello", 405,
         given=(deployed("hello"),), headers=CALL, shape=str,
     ),
+    # Once there is a queue: 202 alone, and X-Call-Id among the headers.
     Case(
         "invoke hello --async: 202, or 404 while there is no queue",
         "POST /async-function/hello.openfaas-fn", (202, 404), given=(deployed("hello"),), headers=CALL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.compat.table.asked import CLI, CLI_JSON, EMPTY, IN_JSON, IN_TEXT, RFC3339, compact
 from tests.compat.world import HELLO, STAGING, absent, called, deployed, image, secret
-from tests.kit.replay import Case, Text, holding
+from tests.kit.replay import Case, Text, holding, number
 
 _FUNCTIONS = "/system/functions"
 _SECOND = {"service": "second", "image": "ghcr.io/lab/second:0.1", "labels": {}, "annotations": {}}
@@ -30,8 +30,8 @@ _ONE = {
     "limits?": _R, "requests?": _R, "readOnlyRootFilesystem?": bool, "replicas?": int,
     "availableReplicas?": int, "tailrace": dict,
 }  # fmt: skip
-_USED = {"usage?": {"cpu?": float, "totalMemoryBytes?": float}}
-_LISTED = {**_ONE, "invocationCount?": int}
+_USED = {"usage?": {"cpu?": number, "totalMemoryBytes?": number}}
+_LISTED = {**_ONE, "invocationCount?": number}
 _READY = {"availableReplicas": int}
 # What diff compares comes back as it was sent.
 _HELLO_AGAIN = {key: value for key, value in HELLO.items() if key != "service"}
@@ -154,7 +154,7 @@ _LOOK = (
     Case(
         "list, list -q, list --json, gateway from OPENFAAS_URL", f"GET {_FUNCTIONS}", 200,
         given=(deployed("hello"), called("hello"), deployed("second")), headers=CLI, replied=IN_JSON,
-        shape=holding(_as("hello", _LISTED, invocationCount=int), _as("second", _LISTED)),
+        shape=holding(_as("hello", _LISTED, invocationCount=number), _as("second", _LISTED)),
     ),
     Case(
         "list -k TOKEN of somebody who is logged in", f"GET {_FUNCTIONS}", 200, headers=CLI, replied=IN_JSON,
@@ -187,7 +187,7 @@ _LOOK = (
     Case(
         "describe hello: how often it was called", f"GET {_FUNCTIONS}", 200,
         given=(deployed("hello"), called("hello")), headers=CLI, replied=IN_JSON,
-        shape=holding(_as("hello", _LISTED, invocationCount=int)),
+        shape=holding(_as("hello", _LISTED, invocationCount=number)),
     ),
     Case(
         "describe without usage", "GET /system/function/hello", 200, given=(deployed("hello"),), headers=CLI,
