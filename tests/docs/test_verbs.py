@@ -23,7 +23,7 @@ THEIRS = (
     "template store pull", "up", "version", "watch",
 )  # fmt: skip
 # They go on until they are stopped, or print a script: nothing that a script would read as JSON.
-WITHOUT_JSON = ("completion", "llm install", "reload", "serve", "up", "watchdog")
+WITHOUT_JSON = ("completion", "llm install", "reload", "serve", "up", "watchdog", "worker")
 
 
 def rows() -> list[list[str]]:
