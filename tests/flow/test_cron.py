@@ -81,3 +81,34 @@ def test_of_gateways_that_share_a_nats_one_makes_the_call_of_a_moment(tmp_path: 
         server.kill()
 
     assert {1} == set(shared.values())
+
+
+ONCE_FAILING = """
+import pathlib
+
+def handle(event, context):
+    seen = pathlib.Path(__file__).with_name("seen")
+    first = not seen.exists()
+    seen.touch()
+    print("try", event.headers["X-Topic"], "fails" if first else "works", flush=True)
+    return {"statusCode": 503 if first else 200}
+"""
+
+
+def test_a_schedule_may_hand_its_calls_to_the_queue(tmp_path: Path) -> None:
+    """So that one that fails is tried again, and is a run."""
+    with running_town(tmp_path, flags={"nats_url": "embedded"}) as town:
+        town.deploy(
+            "beat", ONCE_FAILING, lang="python3-http",
+            annotations={
+                "topic": "cron-function", "schedule": "@every 1s", "com.tailrace.cron.async": "true",
+                "com.openfaas.retry.min_wait": "100ms",
+            },
+        )  # fmt: skip
+
+        wait_until(lambda: "try cron-function works" in town.log_text(), "a call is tried again", 30)
+        with town.http() as http:
+            runs = http.get("/runs", params={"function": "beat"}).json()["runs"]
+
+    assert any(run["attempts"] > 1 for run in runs), runs
+    assert "cron:" not in town.log_text()

@@ -43,7 +43,9 @@ async def calling_on_schedule(edge: Edge, logs: LogStore, socket: Path) -> Async
     async def call(name: FunctionName, moment: datetime) -> str:
         if edge.runs is not None and not await _is_ours(edge.runs, name, moment):
             return ""
-        return await call_over(socket, name, moment)
+        function = edge.table.get(name)
+        is_async = function is not None and function.options.is_queued_by_clock
+        return await call_over(socket, name, moment, is_async=is_async)
 
     cron = asyncio.ensure_future(Cron(edge.table, call, tell).run())
     try:
@@ -67,15 +69,20 @@ async def _is_ours(runs: Runs, name: FunctionName, moment: datetime) -> bool:
         return True
 
 
-async def call_over(socket: Path, name: FunctionName, moment: datetime) -> str:
-    """POST without a body; the answer is read to its end and dropped. Words when it is no success."""
+async def call_over(socket: Path, name: FunctionName, moment: datetime, *, is_async: bool) -> str:
+    """POST without a body, to be made at once or kept in the queue; its answer is dropped.
+
+    Returns:
+        Words when it is no success, else nothing.
+    """
     import httpx  # 60 ms that no start has to wait for
 
     transport = httpx.AsyncHTTPTransport(uds=str(socket))
     async with httpx.AsyncClient(transport=transport, timeout=None) as client:  # noqa: S113  # the edge's clocks
         try:
             headers = {**HEADERS, AT: moment.strftime("%Y-%m-%dT%H:%M:%SZ")}
-            async with client.stream("POST", f"http://gateway/function/{name}", headers=headers) as reply:
+            url = f"http://gateway/{'async-function' if is_async else 'function'}/{name}"
+            async with client.stream("POST", url, headers=headers) as reply:
                 async for _ in reply.aiter_raw():
                     pass
         except httpx.HTTPError as failed:
