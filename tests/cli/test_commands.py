@@ -491,7 +491,7 @@ def test_secrets_are_listed_with_their_users_and_updated(shell: Shell) -> None:
 
 
 def test_a_secret_of_a_whole_mebibyte_is_stored(shell: Shell) -> None:
-    """Whatever is in it; an editor's newline is no byte of it. One byte more is refused, and nothing is cut."""
+    """Whatever is in it; an editor's newline is no byte of it. One byte more is refused, nothing is cut."""
     full = bytes(range(256)) * 4096
     kept = shell.folder / "state/secrets/openfaas-fn/full"
     (shell.folder / "full.bin").write_bytes(b"a" + full[1:-1] + b"z\r\n")
