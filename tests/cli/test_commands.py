@@ -490,6 +490,30 @@ def test_secrets_are_listed_with_their_users_and_updated(shell: Shell) -> None:
     assert "removed unused-key\n" == removed.stdout
 
 
+def test_a_secret_of_a_whole_mebibyte_is_stored(shell: Shell) -> None:
+    """Whatever is in it; an editor's newline is no byte of it. One byte more is refused, nothing is cut."""
+    full = bytes(range(256)) * 4096
+    kept = shell.folder / "state/secrets/openfaas-fn/full"
+    (shell.folder / "full.bin").write_bytes(b"a" + full[1:-1] + b"z\r\n")
+    (shell.folder / "more.bin").write_bytes(b"a" * (1 << 20) + b" z")
+
+    created = shell.run("secret", "create", "full", "--from-file", "full.bin")
+    first = kept.read_bytes()
+    updated = shell.run("secret", "update", "full", "--no-trim", stdin=full)
+    more = [
+        shell.run("secret", "update", "full", "--from-file", "more.bin"),
+        shell.run("secret", "update", "full", "--no-trim", stdin=full + b"\n"),
+        shell.run("secret", "update", "full", stdin=b"a" + b" " * (2 << 20)),
+    ]
+    last = kept.read_bytes()
+    shell.run("secret", "remove", "full")
+
+    assert (0, 0) == (created.returncode, updated.returncode), created.stderr + updated.stderr
+    assert b"a" + full[1:-1] + b"z" == first
+    assert full == last
+    assert [(1, True)] * 3 == [(one.returncode, "larger than 1 MiB" in one.stderr) for one in more]
+
+
 def test_a_secret_that_is_updated_reaches_its_function(shell: Shell) -> None:
     """Without a new deployment; from a file and from stdin."""
     (shell.folder / "key.txt").write_text("of a file\n")

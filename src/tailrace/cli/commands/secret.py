@@ -10,6 +10,7 @@ import typer
 
 from tailrace.cli.options import AsJson, Gateway, Namespace
 from tailrace.cli.result import Result, finish
+from tailrace.cli.secretvalue import take_value
 from tailrace.cli.usage import Command
 from tailrace.errors import AlreadyExists, InvalidRequest, NotFound
 from tailrace.names import DEFAULT_NAMESPACE
@@ -17,9 +18,6 @@ from tailrace.names import DEFAULT_NAMESPACE
 if TYPE_CHECKING:
     from tailrace.client import Client
     from tailrace.wire.openfaas import Secret
-
-# As Kubernetes has it, so that a secret that works here works there.
-LIMIT_BYTES = 1024 * 1024
 
 app = typer.Typer(
     no_args_is_help=True, help="Create, update, list and remove secrets.", rich_markup_mode=None
@@ -148,29 +146,27 @@ def _given(file: Path | None, *, trim: bool) -> bytes:
     Raises:
         InvalidRequest: it cannot be read, or is empty.
     """
-    value = read_value(file)
-    value = value.strip() if trim else value
+    value = read_value(file, trim=trim)
     if not value:
         raise InvalidRequest("the secret's value is empty", hint="Give it by --from-file FILE or on stdin.")
     return value
 
 
-def read_value(file: Path | None) -> bytes:
+def read_value(file: Path | None, *, trim: bool) -> bytes:
     """A secret's value from a file, from stdin, or typed without echo on a terminal.
 
     Raises:
         InvalidRequest: the file cannot be read, or the value is over 1 MiB.
     """
     if file is None and sys.stdin.isatty():
-        return str(typer.prompt("Value", hide_input=True, err=True)).encode()
+        value = str(typer.prompt("Value", hide_input=True, err=True)).encode()
+        return value.strip() if trim else value
     try:
         if file is None:
-            value = sys.stdin.buffer.read(LIMIT_BYTES + 1)
-        else:
-            with file.open("rb") as opened:
-                value = opened.read(LIMIT_BYTES + 1)
+            return take_value(sys.stdin.buffer, trim=trim)
+        with file.open("rb") as opened:
+            return take_value(opened, trim=trim)
     except OSError as failed:
         raise InvalidRequest(f"cannot read {file}: {failed.strerror}") from failed
-    if len(value) > LIMIT_BYTES:
-        raise InvalidRequest("the secret's value is larger than 1 MiB")
-    return value
+    except ValueError as wrong:
+        raise InvalidRequest(f"the secret's value {wrong}") from None
