@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from tailrace.errors import TailraceError
+from tailrace.runs.tasks import end_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,6 @@ BATCH = 64
 AGAIN_S = 0.5
 # A call whose try could not be made or judged, because something does not answer, waits so long.
 UNSURE_S = 2.0
-CANCEL_AGAIN_S = 0.02
 
 Pull = Callable[[], Awaitable[JetStreamContext.PullSubscription]]
 # Seconds until the message is handed out again; None: it is settled.
@@ -95,14 +95,7 @@ class Lane:
     async def aclose(self) -> None:
         """Take nothing more and leave what is in work: it is handed out again."""
         self.stop()
-        left = [self._task, *self._works]
-        for task in left:
-            task.cancel()
-        while any(not task.done() for task in left):
-            # Again and again: the client library waits by what loses a cancellation on Python 3.11 when a
-            # message comes at the same moment (cpython#86296).
-            self._task.cancel()
-            await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+        await end_tasks((self._task, *self._works))
 
     async def _run(self) -> None:
         while not self._is_stopping:

@@ -23,6 +23,7 @@ from tailrace.queue.lane import Hand, Lane
 from tailrace.queue.numbers import QueueNumbers
 from tailrace.queue.served import Functions
 from tailrace.queue.streams import Streams
+from tailrace.runs.tasks import end_tasks
 from tailrace.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -84,9 +85,7 @@ class Worker:
     async def aclose(self) -> None:
         """Stop, and leave what is in hand to others."""
         self.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         for lane in (*self._lanes.values(), self._results):
             if lane is not None:
                 await lane.aclose()

@@ -19,6 +19,7 @@ from tailrace.runs.marks import End, Head
 from tailrace.runs.pieces import Unpacker
 from tailrace.runs.record import Record
 from tailrace.runs.store import Store, event_subject
+from tailrace.runs.tasks import end_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,6 @@ GAP = "run_incomplete"
 # How long JetStream may be silent before viewers are told, and how often it is tried meanwhile.
 PATIENCE_S = 30.0
 AGAIN_S = 0.25
-CANCEL_AGAIN_S = 0.02
 
 
 class Feed:
@@ -51,11 +51,7 @@ class Feed:
 
     async def aclose(self) -> None:
         """Stop reading."""
-        while not self._task.done():
-            # Again and again: the client library waits by what loses a cancellation on Python 3.11 when a
-            # message comes at the same moment (cpython#86296).
-            self._task.cancel()
-            await asyncio.wait((self._task,), timeout=CANCEL_AGAIN_S)
+        await end_tasks((self._task,))
 
     async def _fill(self) -> None:
         try:

@@ -32,6 +32,7 @@ from tailrace.runs.policy import CANCEL, CONTINUE, Policy
 from tailrace.runs.record import Record, decode_record, encode_record
 from tailrace.runs.run import Run, Runner
 from tailrace.runs.store import Bounds, Store, stream_of
+from tailrace.runs.tasks import end_tasks
 from tailrace.runs.tries import Earlier, Tries
 from tailrace.settings import Settings
 
@@ -109,9 +110,7 @@ class Runs:
 
     async def aclose(self) -> None:
         """Write what is left, for a bounded time, and stop. The calls have ended before."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         for timer in self._alone.values():
             timer.cancel()
         for feed in list(self._feeds.values()):
