@@ -63,10 +63,7 @@ async def open_queue(
     streams = Streams(runs.store, bounds_of(settings))
     await streams.prepare()
     caller = EdgeCaller(runs, str(socket))
-    try:
-        yield Queue(Intake(streams, runs, numbers, secret), caller, runs.tries, numbers)
-    finally:
-        await caller.aclose()
+    yield Queue(Intake(streams, runs, numbers, secret), caller, runs.tries, numbers)
 
 
 @contextlib.asynccontextmanager
