@@ -82,14 +82,18 @@ def test_the_request_is_as_it_was_given(tmp_path: Path) -> None:
 
     async def ask() -> list[bytes]:
         headers = [(b"Host", b"h"), (b"X-Odd", "ä".encode("latin-1"))]
-        async with scripted(path, HEAD + b"Content-Length: 0\r\n\r\n") as came:
-            async with private.post(str(path), b"/a%2Fb?c=d", headers, b"body") as answer:
-                assert [] == [data async for data in answer.body]
+        async with (
+            scripted(path, HEAD + b"Content-Length: 0\r\n\r\n") as came,
+            private.post(str(path), b"/a%2Fb?c=d", headers, b"body") as answer,
+        ):
+            assert [] == [data async for data in answer.body]
         return came
 
-    assert [
-        b"POST /a%2Fb?c=d HTTP/1.1\r\nHost: h\r\nX-Odd: \xe4\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody"
-    ] == asyncio.run(ask())
+    expected = (
+        b"POST /a%2Fb?c=d HTTP/1.1\r\nHost: h\r\nX-Odd: \xe4\r\n"
+        b"Content-Length: 4\r\nConnection: close\r\n\r\nbody"
+    )
+    assert [expected] == asyncio.run(ask())
 
 
 @pytest.mark.parametrize("bad", [b"a\r\nX-Call-Id: other", b"a\nb"])
