@@ -660,7 +660,9 @@ def test_a_call_of_the_queue_is_one_run_however_often_it_is_tried(nats_url: str)
                 await a.runs.tries.enqueue(name, "fn.openfaas-fn")
             async with Client(a.port, f"/run/{first}/stream") as viewer:
                 failed = await work(a, first)
-                waiting = await a.wait_record(first, lambda found: found["attempts"] == 1)
+                waiting = await a.wait_record(
+                    first, lambda found: bool(found["attempts"] and found["end_reason"])
+                )
                 done, again = await work(b, first), await work(b, first)
                 seen = await viewer.read_all()
             record = await a.wait_record(first, _is_over)

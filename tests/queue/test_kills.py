@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 
 from tests.kit.chaos import FLAGS, deploy_script, receiving_in_thread, run_chaos
 from tests.kit.cli import Shell
 from tests.kit.patience import wait_until
-from tests.kit.runs import NatsServer
+from tests.kit.runs import NatsCluster, NatsServer, Talker, post
 from tests.kit.served import Serve
 
 pytestmark = pytest.mark.slow
@@ -101,3 +103,34 @@ def test_the_embedded_nats_keeps_calls_too(tmp_path: Path) -> None:
             os.kill(running.process.pid, signal.SIGKILL)
         with serve.start(*flags) as (_, url):
             wait_until(lambda: names <= {one.run for one in receiver.came}, "all results came", 30)
+
+
+def test_a_cluster_loses_a_server_and_no_call(tmp_path: Path) -> None:
+    """Three servers with three copies; one is killed while calls wait, are made and come in."""
+
+    async def main(cluster: NatsCluster) -> None:
+        talker = Talker(3, gap_s=0.05)
+        async with post(cluster.url, talker) as a, a.http() as http:
+            names: list[str] = []
+            for number in range(40):
+                if number == 15:
+                    cluster.nodes[0].kill()
+                while True:  # while servers choose a leader, 503 may be the answer
+                    reply = await http.post("/async-function/fn")
+                    if reply.status_code == 202:
+                        break
+                names.append(reply.headers["x-call-id"])
+            left = set(names)
+            async with asyncio.timeout(60):
+                while left:  # nor can a record be read then
+                    for name in list(left):
+                        found = await http.get(f"/run/{name}")
+                        if found.status_code == 200 and found.json()["state"] == "done":
+                            left.discard(name)
+                    await asyncio.sleep(0.05)
+
+            assert set(names) <= {call.headers["x-call-id"] for call in talker.calls}
+
+    with NatsCluster(tmp_path) as cluster:
+        wait_until(cluster.is_ready, "the cluster has a leader", 20)
+        uvloop.run(main(cluster))

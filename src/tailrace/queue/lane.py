@@ -22,6 +22,7 @@ BATCH = 64
 AGAIN_S = 0.5
 # A call whose try could not be made or judged, because something does not answer, waits so long.
 UNSURE_S = 2.0
+TELL_S = 10.0
 
 Pull = Callable[[], Awaitable[JetStreamContext.PullSubscription]]
 # Seconds until the message is handed out again; None: it is settled.
@@ -80,6 +81,7 @@ class Lane:
         self._idle_s = idle_s
         self._works: set[asyncio.Task[None]] = set()
         self._is_stopping = False
+        self._told_at = -TELL_S
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
@@ -131,6 +133,13 @@ class Lane:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
 
+    def _tell(self, failed: TailraceError) -> None:
+        """Say now and then, not for each message, what does not answer."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at >= TELL_S:
+            self._told_at = now
+            logger.warning("calls of the queue wait: %s", failed.message)
+
     def _begin(self, message: Msg) -> None:
         if self._hand.take(message):
             work = asyncio.get_running_loop().create_task(self._work(message))
@@ -142,7 +151,7 @@ class Lane:
         try:
             again_s = await self._handle(message)
         except TailraceError as failed:
-            logger.warning("a queued message waits: %s", failed.message)
+            self._tell(failed)
         except asyncio.CancelledError:
             self._hand.give(message)  # its lease runs out
             raise
