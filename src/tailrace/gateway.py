@@ -40,6 +40,9 @@ from tailrace.runs.opening import open_runs
 from tailrace.settings import Settings
 from tailrace.state import State, open_state
 
+# What a worker may take to write down what became of its last calls.
+SETTLE_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
@@ -77,6 +80,8 @@ class Gateway:
         if self.worker is not None:
             self.worker.stop()
         await self.edge.drain(self.edge.settings.drain_s)
+        if self.worker is not None:
+            await self.worker.wait_idle(SETTLE_S)
         return self._ended_by_drain() - before
 
     def reload(self, settings: Settings) -> None:

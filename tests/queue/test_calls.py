@@ -67,6 +67,7 @@ def test_a_call_is_taken_in_made_and_can_be_watched(nats_url: str) -> None:
         ("POST", "/async-function/fn", {}, b"x" * 2000, 413, "async_body_limit"),
         ("POST", "/async-function/fn", {"X-Call-Id": "a b"}, b"", 400, "X-Call-Id"),
         ("POST", "/async-function/fn", {"X-Timeout": "soon"}, b"", 400, "X-Timeout"),
+        ("POST", "/async-function/fn", {"X-Tailrace-On-Disconnect": "maybe"}, b"", 400, "On-Disconnect"),
         ("POST", "/async-function/fn", {"X-Callback-Url": "ftp://a/b"}, b"", 400, "X-Callback-Url"),
         ("POST", "/async-function/fn", {"X-Callback-Url": "http://127.0.0.1/cb"}, b"", 403, "public"),
         ("POST", "/async-function/fn", {"X-Callback-Url": "http://169.254.169.254/"}, b"", 403, "public"),
@@ -166,6 +167,49 @@ def test_headers_come_through_byte_for_byte(nats_url: str) -> None:
             await a.wait_record(name, is_over)
 
             assert "gr\xfc\xdfe" == seen[0].headers["x-word"]
+
+    run(main())
+
+
+def test_a_full_queue_refuses_and_recovers(nats_url: str) -> None:
+    """503 that names the setting; what was accepted is made, and then there is room again."""
+
+    async def main() -> None:
+        body, talker = b"x" * (6 << 20), Talker(1)
+        flags = {"async_max_bytes": 16 << 20}
+        async with post(nats_url, talker, flags={**flags, "async_queues": "off"}) as a:
+            replies = [await ask(a, content=body) for _ in range(4)]
+        names = [reply.headers["x-call-id"] for reply in replies if reply.status_code == 202]
+        async with post(nats_url, talker, flags=flags) as b:
+            for name in names:
+                await b.wait_record(name, is_over)
+            async with asyncio.timeout(10):
+                while (again := await ask(b, content=body)).status_code != 202:
+                    await asyncio.sleep(0.05)
+            await b.wait_record(again.headers["x-call-id"], is_over)
+
+            assert [202, 202, 503, 503] == [reply.status_code for reply in replies]
+            assert "async_max_bytes" in replies[3].text
+            assert {len(body)} == {len(call.body) for call in talker.calls}
+
+    run(main())
+
+
+def test_calls_of_a_function_that_is_removed_wait_for_it(nats_url: str) -> None:
+    """They are made once it is deployed again, wherever that is."""
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker, flags={"async_queues": "off"}) as a:
+            name = (await ask(a)).headers["x-call-id"]
+        async with post(nats_url, talker) as b, b.http() as http:
+            await http.request("DELETE", "/system/functions", json={"functionName": "fn"})
+            assert b.worker is not None
+            await b.worker._look()
+        async with post(nats_url, talker) as c:
+            record = await c.wait_record(name, is_over)
+
+            assert "done" == record["state"]
 
     run(main())
 

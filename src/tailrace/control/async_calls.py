@@ -19,6 +19,7 @@ from tailrace.queue.intake import Intake
 from tailrace.queue.targets import read_target
 from tailrace.runs.claims import Claim, claim_name, is_key, request_digest
 from tailrace.runs.ids import is_run_id
+from tailrace.runs.policy import chosen_policy
 from tailrace.wire.heads import HOP_BY_HOP
 
 _PREFIX = b"/async-function/"
@@ -35,6 +36,8 @@ async def post(request: Request) -> Response:
     callback_url = request.headers.get("x-callback-url", "")
     if callback_url:
         read_target(callback_url, allow_private=here.settings.callback_allow_private)
+    asked = request.headers.get("x-tailrace-on-disconnect", "")
+    chosen_policy(function.options.grace_s, asked, is_async=True)
     timeout = request.headers.get("x-timeout", "")
     if timeout and not parse_duration(timeout):
         raise InvalidRequest(f"X-Timeout: {timeout[:40]} is not one duration such as 10s or 1m30s")

@@ -110,6 +110,7 @@ class RecordedCall(Call):
             return
         if is_async:
             self._answer.call_id = wish.run
+            self._answer.wants_early = False  # a worker waits for the real status
         self._wanted = parse_event_id(wish.last_event_id.decode("latin-1"))
         self._key = wish.key
         if is_async:

@@ -33,8 +33,8 @@ class Hand:
     """The messages that a worker has in hand, and their sign of life. ``is_empty``: there is none."""
 
     def __init__(self) -> None:
-        # By their place in the stream.
-        self._held: dict[int, Msg] = {}
+        # By their stream and place in it.
+        self._held: dict[tuple[str, int], Msg] = {}
         self.is_empty = asyncio.Event()
         self.is_empty.set()
 
@@ -43,7 +43,7 @@ class Hand:
 
     def take(self, message: Msg) -> bool:
         """Whether it is new. One that is in hand, and was taken for lost, is answered for from now on."""
-        place = message.metadata.sequence.stream
+        place = _place(message)
         is_new = place not in self._held
         self._held[place] = message
         self.is_empty.clear()
@@ -51,7 +51,7 @@ class Hand:
 
     def give(self, message: Msg) -> Msg:
         """It is settled, or goes back; its newest copy is the one to answer to."""
-        newest = self._held.pop(message.metadata.sequence.stream, message)
+        newest = self._held.pop(_place(message), message)
         if not self._held:
             self.is_empty.set()
         return newest
@@ -61,6 +61,10 @@ class Hand:
         for message in list(self._held.values()):
             with contextlib.suppress(nats.errors.Error):
                 await message.in_progress()
+
+
+def _place(message: Msg) -> tuple[str, int]:
+    return message.metadata.stream, message.metadata.sequence.stream
 
 
 class Lane:
@@ -106,6 +110,9 @@ class Lane:
             except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError, TailraceError) as failed:
                 logger.debug("nothing is handed out: %s", failed or type(failed).__name__)
                 await asyncio.sleep(AGAIN_S)
+            except Exception:
+                logger.exception("handing out failed")
+                await asyncio.sleep(AGAIN_S)
             else:
                 return
 
@@ -117,6 +124,8 @@ class Lane:
         try:
             while not self._is_stopping:
                 room = await self._room() - len(self._works)
+                if room <= 0 and not self._works:
+                    return  # there is no such function any more
                 if room <= 0:
                     await asyncio.wait(self._works, timeout=FETCH_S, return_when=asyncio.FIRST_COMPLETED)
                     continue

@@ -26,6 +26,8 @@ from tailrace.queue.calls import Callback, DeadLetter, QueuedCall
 from tailrace.runs.store import ASK_S, Store, asking
 
 QUEUE = "TAILRACE_QUEUE"
+# Apart from the calls: where those fill their stream, what frees it needs a place for its results.
+CALLBACKS = "TAILRACE_CALLBACKS"
 BODIES = "TAILRACE_BODIES"
 DEAD = "TAILRACE_DEAD"
 # A server that dies takes what it was asked with it; one of the gateway's own is back in less than a second.
@@ -80,10 +82,13 @@ class Streams:
             RunsUnavailable: JetStream does not answer, or refuses.
         """
         bounds = self.bounds
-        queue = StreamConfig(
-            name=QUEUE, subjects=[calls.CALL_SUBJECTS, calls.CALLBACK_SUBJECTS], storage=StorageType.FILE,
-            retention=RetentionPolicy.WORK_QUEUE, discard=DiscardPolicy.NEW, max_bytes=bounds.max_bytes,
-            duplicate_window=DUPLICATE_S, num_replicas=bounds.copies,
+        queue, callbacks = (
+            StreamConfig(
+                name=name, subjects=[subjects], storage=StorageType.FILE,
+                retention=RetentionPolicy.WORK_QUEUE, discard=DiscardPolicy.NEW, max_bytes=bounds.max_bytes,
+                duplicate_window=DUPLICATE_S, num_replicas=bounds.copies,
+            )
+            for name, subjects in ((QUEUE, calls.CALL_SUBJECTS), (CALLBACKS, calls.CALLBACK_SUBJECTS))
         )  # fmt: skip
         bodies = StreamConfig(
             name=BODIES, subjects=[calls.BODY_SUBJECTS], storage=StorageType.FILE, allow_direct=True,
@@ -95,7 +100,7 @@ class Streams:
             discard=DiscardPolicy.OLD, max_bytes=bounds.max_bytes, max_msgs_per_subject=1,
             max_age=bounds.dead_keep_s, num_replicas=bounds.copies,
         )  # fmt: skip
-        for config in (queue, bodies, dead):
+        for config in (queue, callbacks, bodies, dead):
             await self.store.keep_stream(config)
 
     # Calls and results.
@@ -254,8 +259,9 @@ class Streams:
             RunsUnavailable: JetStream does not answer.
         """
         async with asking("hand out results"):
-            await self._js.add_consumer(QUEUE, self._consumer(calls.CALLBACKS, calls.CALLBACK_SUBJECTS))
-            return await self._js.pull_subscribe_bind(calls.CALLBACKS, stream=QUEUE)
+            config = self._consumer(calls.CALLBACKS, calls.CALLBACK_SUBJECTS)
+            await self._js.add_consumer(CALLBACKS, config)
+            return await self._js.pull_subscribe_bind(calls.CALLBACKS, stream=CALLBACKS)
 
     async def waiting(self) -> AsyncIterator[Waiting]:
         """What waits, by queue and function.

@@ -41,7 +41,7 @@ async def open_runs(settings: Settings, state_dir: Path, numbers: RunNumbers) ->
         if urls == (EMBEDDED,):
             nats_dir = state_dir / "nats"
             # Of both kinds as much again for what lies beside it: records; bodies, dead letters.
-            limit = 2 * settings.runs_max_bytes + 3 * settings.async_max_bytes
+            limit = 2 * settings.runs_max_bytes + 4 * settings.async_max_bytes
             sync_s = settings.nats_sync_s
             own = await stack.enter_async_context(embedded_nats(nats_dir, sync_s=sync_s, limit_bytes=limit))
             urls, token = (own.url,), own.token
