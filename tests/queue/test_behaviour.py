@@ -95,6 +95,7 @@ def test_a_busy_function_is_asked_again(town: Town) -> None:
 
 def test_the_metrics_tell_of_the_queue(town: Town) -> None:
     """What was taken in, and what waits."""
+    town.deploy("busy", BUSY, lang="python3-http")
     with town.http() as http:
         name = http.post("/async-function/busy").headers["x-call-id"]
         wait_until(lambda: http.get(f"/run/{name}").json()["state"] == "done", "it is done", 30)
