@@ -74,7 +74,7 @@ def test_a_bundle_is_refused_when_its_digest_differs(town: Town) -> None:
 
     assert reply.status_code == 400
     assert "digest" in reply.text
-    assert deploy.status_code == 404
+    assert deploy.status_code == 400
     assert "tailrace build -f stack.yaml" in deploy.text
 
 
