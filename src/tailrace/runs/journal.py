@@ -26,7 +26,7 @@ from nats.aio.subscription import Subscription
 logger = logging.getLogger(__name__)
 
 # Together with the time an acknowledgement takes, how much traffic shares a batch.
-GAP_S = 0.02
+GAP_S = 0.04
 ACK_S = 2.0
 RETRY_S = 0.25
 # How long writing may fail before what runs goes on unrecorded.
