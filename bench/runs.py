@@ -1,4 +1,4 @@
-"""What recording costs per event, 200 viewers of one run, and how soon a client that comes back has an event.
+"""Recording per event, 200 viewers of a run, the first event for who comes back, 1,000 queued calls.
 
 ``python -m bench.runs [--rounds N]``, or ``scripts/bench runs``: prints its figures, keeps none.
 """
@@ -21,6 +21,7 @@ import uvloop
 from bench.machine import child, cpu_s, memory_kib, python, raise_file_limit
 from bench.native import Paced, build, open_source
 from bench.proxies import PREFIX, edge
+from bench.queue import drain
 from bench.session import Contender, Session, Weighed
 
 LOADS = (Paced(64, 400, 25, ramp_s=0.5), Paced(500, 120, 50, ramp_s=1.0))
@@ -139,6 +140,7 @@ def main() -> None:
                     uvloop.run(viewers(one, where))
                 for where in (one, two):
                     uvloop.run(resume(one, where))
+            drain(folder / "queue")
             if session.failures:
                 sys.exit("error: calls failed:\n  " + "\n  ".join(session.failures))
 

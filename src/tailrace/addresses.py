@@ -12,6 +12,8 @@ _DOMAIN = re.compile(
 
 # Instead of addresses: the gateway runs a NATS of its own.
 EMBEDDED = "embedded"
+# No NATS at all.
+OFF = "off"
 
 
 def read_networks(text: str) -> tuple[Network, ...]:
@@ -26,17 +28,36 @@ def read_networks(text: str) -> tuple[Network, ...]:
         raise ValueError("addresses or networks with commas between them, such as 10.0.0.0/8") from None
 
 
+def household(address: str) -> str:
+    """Whom an address belongs to, for counting: an IPv4 address itself, the /64 of an IPv6 address.
+
+    One host has a whole /64 and takes what addresses of it it likes (RFC 4862, RFC 8981). What is no address
+    is returned as it is.
+    """
+    if ":" not in address:
+        return address
+    try:
+        known = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if known.ipv4_mapped:
+        return str(known.ipv4_mapped)
+    return f"{ipaddress.IPv6Address(int(known) >> 64 << 64)}/64"
+
+
 def read_nats_urls(text: str) -> tuple[str, ...]:
-    """Servers of a NATS, with commas between them; or ``embedded``: one of the gateway's own.
+    """Servers of a NATS, with commas between them; ``embedded``: one of the gateway's own; ``off``: none.
 
     Raises:
         ValueError: with what is expected.
     """
     found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if found == (OFF,):
+        return ()
     if found != (EMBEDDED,) and not all(
         re.fullmatch(r"(?:nats|tls)://[A-Za-z0-9.:\[\]-]{1,255}", url) for url in found
     ):
-        raise ValueError("embedded, or URLs such as nats://127.0.0.1:4222 or tls://nats.example.com")
+        raise ValueError("embedded, off, or URLs such as nats://127.0.0.1:4222 or tls://nats.example.com")
     return found
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tailrace.build.builder import Builder, read_payload_secret
 from tailrace.build.sealed import open_box_key
 from tailrace.control.app import build_app
-from tailrace.control.guard import open_auth
+from tailrace.control.guard import Auth, open_auth
 from tailrace.control.metrics.app import Metrics, serving_metrics
 from tailrace.control.parts import Parts
 from tailrace.control.scheduled import calling_on_schedule
@@ -121,7 +121,7 @@ async def open_gateway(
         AddressTaken: the port, or that of the metrics, belongs to another process.
         InvalidRequest: the host is no address of this machine, the socket handed in does not listen, or
             the certificate cannot be used.
-        PlatformError: the payload secret cannot be used.
+        PlatformError: the payload secret or the admin's credential files cannot be used.
         StateTaken: another gateway owns the state directory.
         RunsUnavailable: no NATS answers at ``nats_url``.
     """
@@ -129,8 +129,7 @@ async def open_gateway(
     async with contextlib.AsyncExitStack() as stack:
         state = stack.enter_context(open_state(settings.state_dir))
         sock = stack.enter_context(open_socket(settings))
-        mounted = settings.secret_mount_path
-        auth, new_password = open_auth(settings.state_dir, mounted) if settings.auth else (None, None)
+        auth, new_password = _open_auth(settings)
 
         logs = LogStore(settings.log_lines)
         provider = ProcessProvider(state, settings=settings, log=logs.write, persistent=persistent)
@@ -173,6 +172,13 @@ async def open_gateway(
         stack.enter_context(calm_collector())
         token = auth.token if auth else ""
         yield Gateway(url, token, new_password, logs, table, edge, certificate, metrics, call_log, worker)
+
+
+def _open_auth(settings: Settings) -> tuple[Auth | None, str | None]:
+    if not settings.auth:
+        return None, None
+    is_chosen = settings.sources["secret_mount_path"] != "default"  # noqa: S105  # a setting's name
+    return open_auth(settings.state_dir, settings.secret_mount_path, is_chosen=is_chosen)
 
 
 def _open_builder(settings: Settings, state: State, provider: ProcessProvider) -> Builder | None:

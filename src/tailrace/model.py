@@ -16,6 +16,9 @@ class Resources:
 
     memory: str = ""
     cpu: str = ""
+    nvidia_gpu: str = ""
+    amd_gpu: str = ""
+    intel_gpu: str = ""
 
 
 @dataclass(frozen=True, slots=True)

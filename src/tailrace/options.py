@@ -116,6 +116,10 @@ CRON_OVERLAP = Option(
     "What a schedule does while its call before still runs: `skip` this moment, and say so in the "
     "function's log, or `allow` both.",
 )
+CRON_ASYNC = Option(
+    "com.tailrace.cron.async", ("false", "true"), "false",
+    "Whether a schedule's calls are asynchronous: kept, tried again, watched as runs.",
+)  # fmt: skip
 TIMEOUT_QUEUE = Option(
     "com.tailrace.timeout.queue", (), "", "How long a call waits for a free place on a ready replica. "
     "Without it: `queue_timeout_s` of the gateway.",
@@ -149,6 +153,7 @@ OPTIONS: tuple[Option, ...] = (
     CONCURRENCY,
     RETRY_AFTER_FIRST_BYTE,
     CRON_OVERLAP,
+    CRON_ASYNC,
     TIMEOUT_QUEUE,
     TIMEOUT_START,
     TIMEOUT_IDLE,
@@ -180,6 +185,7 @@ class FunctionOptions:
         schedule: When it is called by itself; None: never.
         retries: Of its asynchronous calls.
         may_overlap: Whether that is so while its call before still runs.
+        is_queued_by_clock: Whether those calls are asynchronous.
         queue_s, start_s, idle_s, total_s: The four clocks, seconds; 0: no limit.
         read_s: How long the request may take to come, seconds; 0: no limit.
     """
@@ -198,6 +204,7 @@ class FunctionOptions:
     schedule: Schedule | None = None
     retries: Retries = _NO_RETRIES
     may_overlap: bool = False
+    is_queued_by_clock: bool = False
     queue_s: float | None = None
     start_s: float | None = None
     idle_s: float | None = None
@@ -247,6 +254,7 @@ def read_options(
             annotations, after_first_byte=_choice(RETRY_AFTER_FIRST_BYTE, annotations) == "true"
         ),
         may_overlap=_choice(CRON_OVERLAP, annotations) == "allow",
+        is_queued_by_clock=_choice(CRON_ASYNC, annotations) == "true",
         queue_s=_clock(TIMEOUT_QUEUE, annotations),
         start_s=start_s,
         idle_s=idle_s,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import platformdirs
 
 from tailrace import settingtexts as texts
-from tailrace.addresses import Network, read_domain, read_host, read_nats_urls, read_networks
+from tailrace.addresses import EMBEDDED, Network, read_domain, read_host, read_nats_urls, read_networks
 from tailrace.errors import InvalidRequest
 from tailrace.names import read_queues
 from tailrace.settingsfile import of_file, read_file
@@ -59,7 +59,7 @@ ROWS: tuple[Row, ...] = (
     Row("auth", texts.flag, "false", "", "Ask for the admin's password everywhere but on functions."),
     Row(
         "secret_mount_path", texts.path, "/run/secrets", "",
-        "Folder whose files basic-auth-user and basic-auth-password, if both are there, are the admin's.",
+        "Folder whose files basic-auth-user and basic-auth-password are the admin's; both or neither.",
     ),
     Row(
         "state_dir", texts.path, str(platformdirs.user_data_path("tailrace")), "",
@@ -159,9 +159,9 @@ ROWS: tuple[Row, ...] = (
         "How long those of a run of the queue are kept after its end.", is_live=True,
     ),
     Row(
-        "nats_url", read_nats_urls, "", "",
+        "nats_url", read_nats_urls, EMBEDDED, "",
         "Where NATS with JetStream (2.11 or newer) answers, commas between servers; `embedded`: the "
-        "gateway runs one. Empty: no runs are kept.",
+        "gateway runs one; `off`: no runs are kept, and no asynchronous calls taken.",
     ),
     Row("nats_creds", texts.file, "", "", "Credentials file for that NATS."),
     Row(

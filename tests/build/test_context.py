@@ -330,6 +330,16 @@ def test_lists_of_a_handler_folder_count(tmp_path: Path) -> None:
             "Put it into the folder as handler",
         ),
         (
+            {"Dockerfile": "FROM golang as b\nFROM x\nCOPY --from=b /h /handler\nENV fprocess=/handler\n"},
+            "'/handler', which fprocess names: a stage of its Dockerfile makes it",
+            "with fprocess ./handler",
+        ),
+        (
+            {"Dockerfile": "FROM golang as b\nFROM x\nCOPY --from=b /h /app/\nENV fprocess=/app/h\n"},
+            "'/app/h', which fprocess names: a stage of its Dockerfile makes it",
+            "with fprocess ./h",
+        ),
+        (
             {"Dockerfile": 'FROM x\nENV fprocess="python app.py"\n'},
             "'app.py', which fprocess names: it is not there",
             "Put it into the folder as app.py",
@@ -469,3 +479,13 @@ def test_a_link_out_of_a_handler_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidBundle, match="points out of"):
         assemble(None, handler, tmp_path / "out")
+
+
+def test_a_program_of_a_system_is_this_machine_s(tmp_path: Path) -> None:
+    """An image may bring its own node to where every system has it."""
+    text = "FROM node as n\nFROM x\nCOPY --from=n /usr/bin/cat /usr/bin/cat\nENV fprocess=/usr/bin/cat\n"
+
+    context = read(tmp_path, {"Dockerfile": text})
+
+    assert context.process is not None
+    assert "/usr/bin/cat" == context.process.fprocess

@@ -140,7 +140,7 @@ def test_invoke_sends_what_it_is_given(shell: Shell) -> None:
 def test_a_secret_reaches_its_function(shell: Shell) -> None:
     """As a file, without the newline that was typed; its name is listed, its value never."""
     assert shell.run("invoke", "api", "--path", "secret", "-d", "").stdout == "s3cret"
-    assert shell.run("secret", "list").stdout == "key\n"
+    assert shell.run("secret", "list").stdout == "NAME  USED BY\nkey   api\n"
     again = shell.run("secret", "create", "key", stdin=b"x")
     assert (again.returncode, "exists already" in again.stderr) == (1, True)
     assert again.stderr.endswith("hint: To give it this value, add --replace.\n")
@@ -438,6 +438,92 @@ def test_namespaces_are_made_listed_and_removed(shell: Shell) -> None:
     assert "removed staging\n" == removed.stdout
     assert [1, 1, 1] == [one.returncode for one in odd]
     assert "key=value" in pair.stderr
+
+
+def test_a_namespace_is_looked_at_and_changed(shell: Shell) -> None:
+    """An update replaces all that was written about it; one that is not there is told."""
+    shell.run("namespace", "create", "looked", "--label", "team=chat", "--annotation", "a=b")
+    before = shell.run("namespace", "get", "looked")
+    updated = shell.run("namespace", "update", "looked", "--label", "team=search", "--label", "x=y", "--json")
+    after = shell.run("namespace", "get", "looked", "--json")
+    plain = shell.run("namespace", "update", "looked")
+    missing = [shell.run("namespace", verb, "nowhere") for verb in ("get", "update")]
+    shell.run("namespace", "remove", "looked")
+
+    assert (
+        "Name:        looked\nLabels:      openfaas=1, team=chat\nAnnotations: a=b, openfaas=1\n"
+    ) == before.stdout
+    labels = {"openfaas": "1", "team": "search", "x": "y"}
+    assert {"name": "looked", "labels": labels, "annotations": {"openfaas": "1"}} == json.loads(after.stdout)
+    assert after.stdout == updated.stdout
+    assert "updated looked\n" == plain.stdout
+    assert [(1, True)] * 2 == [
+        (one.returncode, "namespace nowhere not found" in one.stderr) for one in missing
+    ]
+
+
+def test_secrets_are_listed_with_their_users_and_updated(shell: Shell) -> None:
+    """By a person and by a script; an update of one that is not there makes none."""
+    shell.run("secret", "create", "unused-key", "--no-trim", stdin=b" first ")
+    listed = shell.run("secret", "list")
+    as_json = shell.run("secret", "list", "--json")
+    names = shell.run("secret", "list", "-q")
+    updated = shell.run("secret", "update", "unused-key", "--json", stdin=b"second\n")
+    from_file = shell.run("secret", "update", "unused-key", "--from-file", "stack.yaml")
+    missing = shell.run("secret", "update", "nowhere", stdin=b"x")
+    on_the_line = shell.run("secret", "update", "unused-key", "--from-literal", "x")
+    empty = shell.run("secret", "update", "unused-key", stdin=b" \n")
+    nobody_s = shell.run("secret", "list", "-n", "none")
+    removed = shell.run("secret", "remove", "unused-key")
+
+    assert "NAME        USED BY\nkey         api\nunused-key  -\n" == listed.stdout
+    assert [
+        {"name": "key", "namespace": "openfaas-fn", "functions": ["api"]},
+        {"name": "unused-key", "namespace": "openfaas-fn", "functions": []},
+    ] == json.loads(as_json.stdout)
+    assert "key\nunused-key\n" == names.stdout
+    assert {"name": "unused-key", "namespace": "openfaas-fn"} == json.loads(updated.stdout)
+    assert "updated unused-key\n" == from_file.stdout
+    assert (1, True) == (missing.returncode, "tailrace secret create nowhere" in missing.stderr)
+    assert 2 == on_the_line.returncode  # it would show in the list of processes
+    assert (1, "") == (empty.returncode, nobody_s.stdout)
+    assert "removed unused-key\n" == removed.stdout
+
+
+def test_a_secret_of_a_whole_mebibyte_is_stored(shell: Shell) -> None:
+    """Whatever is in it; an editor's newline is no byte of it. One byte more is refused, nothing is cut."""
+    full = bytes(range(256)) * 4096
+    kept = shell.folder / "state/secrets/openfaas-fn/full"
+    (shell.folder / "full.bin").write_bytes(b"a" + full[1:-1] + b"z\r\n")
+    (shell.folder / "more.bin").write_bytes(b"a" * (1 << 20) + b" z")
+
+    created = shell.run("secret", "create", "full", "--from-file", "full.bin")
+    first = kept.read_bytes()
+    updated = shell.run("secret", "update", "full", "--no-trim", stdin=full)
+    more = [
+        shell.run("secret", "update", "full", "--from-file", "more.bin"),
+        shell.run("secret", "update", "full", "--no-trim", stdin=full + b"\n"),
+        shell.run("secret", "update", "full", stdin=b"a" + b" " * (2 << 20)),
+    ]
+    last = kept.read_bytes()
+    shell.run("secret", "remove", "full")
+
+    assert (0, 0) == (created.returncode, updated.returncode), created.stderr + updated.stderr
+    assert b"a" + full[1:-1] + b"z" == first
+    assert full == last
+    assert [(1, True)] * 3 == [(one.returncode, "larger than 1 MiB" in one.stderr) for one in more]
+
+
+def test_a_secret_that_is_updated_reaches_its_function(shell: Shell) -> None:
+    """Without a new deployment; from a file and from stdin."""
+    (shell.folder / "key.txt").write_text("of a file\n")
+    answers = []
+    for args, stdin in ((("--from-file", "key.txt"), b""), ((), b"of stdin\n")):
+        assert 0 == shell.run("secret", "update", "key", *args, stdin=stdin).returncode
+        answers.append(shell.run("invoke", "api", "--path", "secret", "-d", "").stdout)
+    shell.run("secret", "update", "key", stdin=b"s3cret")
+
+    assert ["of a file", "of stdin"] == answers
 
 
 def test_a_function_is_scaled(shell: Shell) -> None:

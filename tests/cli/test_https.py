@@ -82,7 +82,7 @@ def child_of(parent: int) -> int:
     """The process that parent started and that has a part in Caddy; there is one."""
     rows = ps("-A", "-o", "pid=,ppid=,args=").splitlines()
     fields = (row.split(None, 2) for row in rows)
-    [found] = [int(pid) for pid, ppid, args in fields if int(ppid) == parent and "caddy" in args]
+    [found] = [int(pid) for pid, ppid, args in fields if int(ppid) == parent and "/caddy" in args]
     return found
 
 

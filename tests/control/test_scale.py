@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 import httpx
@@ -113,17 +116,82 @@ def test_an_alert_scales_up_and_its_end_scales_back(town: Town) -> None:
     assert odd.text.startswith("[0] ")
 
 
+def alert(name: str, state: str) -> dict[str, object]:
+    return {"status": state, "labels": {"alertname": "load", "function_name": name}}
+
+
+def test_alerts_that_come_again_stay_between_the_least_and_the_most(town: Town) -> None:
+    """However many, in one notice or in many at once; the last one that is resolved leads to the least."""
+    labels = {"com.openfaas.scale.min": "2", "com.openfaas.scale.max": "4", "com.openfaas.scale.factor": "30"}
+    town.deploy("stormy", HANDLER, labels=labels)
+    notices = [{"alerts": [alert("stormy", state)] * 40} for state in ("firing", "resolved")]
+    seen: set[object] = set()
+    with town.http() as http, ThreadPoolExecutor(8) as pool:
+        for storm in (notices[:1] * 8, notices * 8, notices[1:] * 8):
+            sent = [pool.submit(http.post, "/system/alert", json=notice) for notice in storm]
+            while not all(one.done() for one in sent):
+                seen.add(status(http, "stormy")["replicas"])
+            assert {200} == {one.result().status_code for one in sent}
+            seen.add(status(http, "stormy")["replicas"])
+        after = status(http, "stormy")["replicas"]
+        odd = http.post("/system/alert", json={"alerts": [alert("stormy", "FIRING"), alert("", "firing")]})
+        unchanged = status(http, "stormy")["replicas"]
+
+    assert {2, 3, 4} >= seen >= {2, 4}
+    assert (2, 2) == (after, unchanged)
+    assert 400 == odd.status_code
+
+
+def test_an_alert_that_is_over_leaves_nothing_behind(town: Town) -> None:
+    """A later deployment with another least has that one, as if no alert had been."""
+    town.deploy("calm", HANDLER)
+    with town.http() as http:
+        for state in ("firing", "resolved"):
+            http.post("/system/alert", json={"alerts": [alert("calm", state)]})
+        before = status(http, "calm")["replicas"]
+        town.deploy("calm", HANDLER, labels={"com.openfaas.scale.min": "2"})
+        after = status(http, "calm")["replicas"]
+
+    assert (1, 2) == (before, after)
+
+
+def test_a_call_wakes_a_function_where_none_may_wait(tmp_path: Path) -> None:
+    """With a queue of 0 the call that wakes it has a place; the next ones are refused meanwhile."""
+    with running_town(tmp_path, flags={"queue_limit": 0}) as town, town.http() as http:
+        town.deploy("sleepy", "import time\ntime.sleep(0.5)\n" + HANDLER)
+        scale(http, "sleepy", 0)
+        wait_for(lambda: status(http, "sleepy").get("availableReplicas", 0), 0)
+        with ThreadPoolExecutor(3) as pool:
+            answers = list(pool.map(lambda _: http.post("/function/sleepy").status_code, range(3)))
+        later = http.post("/function/sleepy").status_code
+
+    assert [200, 429, 429] == sorted(answers)
+    assert 200 == later
+
+
 @pytest.mark.parametrize(
     ("current", "factor", "is_firing", "wanted"),
     [
         (1, 10, True, 3), (19, 10, True, 20), (20, 10, True, 20), (5, 10, False, 2), (0, 1, True, 2),
         (7, 0, True, 7), (7, 0, False, 7), (1, 100, True, 20),
+        (100, 10, True, 20), (100, 10, False, 2), (-5, 10, True, 2), (2, 35, True, 9),
     ],
 )  # fmt: skip
 def test_a_step_is_a_share_of_the_most(current: int, factor: int, is_firing: bool, wanted: int) -> None:
     found = alerted(current, least=2, most=20, factor=factor, is_firing=is_firing)
 
     assert wanted == found
+
+
+def test_a_step_is_rounded_up_once() -> None:
+    """14 % of 50 are 7 and not the 8 of floating point; never under the least nor over the most."""
+    steps = [
+        (most, factor, alerted(1, least=1, most=most, factor=factor, is_firing=True))
+        for most in range(1, 101)
+        for factor in range(1, 101)
+    ]
+
+    assert [(m, f, min(m, 1 + math.ceil(Fraction(m * f, 100)))) for m, f, _ in steps] == steps
 
 
 def test_usage_is_the_replicas_own(town: Town) -> None:

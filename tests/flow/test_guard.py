@@ -74,13 +74,13 @@ def test_a_bundle_is_refused_when_its_digest_differs(town: Town) -> None:
 
     assert reply.status_code == 400
     assert "digest" in reply.text
-    assert deploy.status_code == 404
+    assert deploy.status_code == 400
     assert "tailrace build -f stack.yaml" in deploy.text
 
 
 @pytest.mark.slow
 def test_with_auth_only_the_admin_is_answered(tmp_path: Path) -> None:
-    """Basic admin:<password> or this process's own token; health and functions stay open."""
+    """Basic admin:<password> or this process's token, from no other page; health and functions stay open."""
     with running_town(tmp_path, flags={"auth": "true"}) as town:
         password = town.gateway.new_password
         assert password is not None
@@ -89,6 +89,11 @@ def test_with_auth_only_the_admin_is_answered(tmp_path: Path) -> None:
             wrong = http.get("/system/functions", auth=("admin", "wrong"))
             right = http.get("/system/functions", auth=("admin", password))
             empty = http.get("/system/functions", headers={"Authorization": "Bearer"})
+            pages = [
+                http.post("/system/secrets", json={"name": "x"}, auth=("admin", password), headers=headers)
+                for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"})
+            ]
+            cli = http.post("/system/secrets", json={"name": "x"}, auth=("admin", password))
             health = http.get("/healthz")
             function = http.get("/function/none")
         with town.http() as own:
@@ -96,6 +101,7 @@ def test_with_auth_only_the_admin_is_answered(tmp_path: Path) -> None:
         kept = (tmp_path / "state" / "admin.json").read_text()
 
     assert [refused.status_code, wrong.status_code, empty.status_code] == [401, 401, 401]
+    assert [403, 403, 202] == [*(page.status_code for page in pages), cli.status_code]
     assert refused.headers["www-authenticate"] == 'Basic realm="Restricted"'
     assert refused.text == "invalid credentials"
     assert [right.status_code, token.status_code, health.status_code] == [200, 200, 200]

@@ -172,7 +172,8 @@ async def _town(
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=persistent)
     mock = await start_mock(behaviour=behaviour)
-    settings = load({"port": 0, "metrics_port": 0, "state_dir": folder / "state", **flags}, env={})
+    own = {"port": 0, "metrics_port": 0, "state_dir": folder / "state", "nats_url": "off"}
+    settings = load({**own, **flags}, env={})
     async with open_gateway(settings, persistent=persistent) as gateway:
         town = Town(gateway, mock, work, asyncio.get_running_loop())
 

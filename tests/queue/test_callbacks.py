@@ -193,7 +193,6 @@ def test_a_redirect_to_a_private_address_is_refused(nats_url: str, location: str
             name = await call(a, f"http://public.example:{receiver.port}/")
             (letter,) = await wait_dead(a, name)
             await worker.aclose()
-            await caller.aclose()
 
             assert [name] == [came.run for came in receiver.came]
             assert ("callback", True) == (letter.kind, "no public address" in letter.error)

@@ -69,7 +69,7 @@ class Bench:
         wishes = {"topic": "cron-function", "schedule": schedule, **annotations}
         self.table.add(Function(FunctionSpec(NAME, "i", "0" * 64, annotations=wishes), lambda: None))
 
-    async def _call(self, name: FunctionName) -> str:
+    async def _call(self, name: FunctionName, moment: datetime) -> str:
         return ""
 
     def due(self, moment: datetime) -> int:
@@ -125,7 +125,7 @@ def test_a_call_that_still_runs_holds_the_next_one_back(overlap: str, begun: int
         over = asyncio.Event()
         calls: list[FunctionName] = []
 
-        async def call(name: FunctionName) -> str:
+        async def call(name: FunctionName, moment: datetime) -> str:
             calls.append(name)
             await over.wait()
             return "answered 500"

@@ -131,7 +131,7 @@ def test_what_has_no_meaning_yet_is_said_once_a_key(folder: Path) -> None:
     assert "'build_args' (of two) has no effect where nothing is built" in notes
     for key in ("fprocess", "constraints", "limits", "requests", "readonly_root_filesystem", "platforms"):
         assert f"'{key}' (of hello)" in notes
-    for key in ("build_options", "build_secrets", "configuration.templates"):
+    for key in ("build_options", "build_secrets"):
         assert notes.count(f"'{key}'") == 1
     assert "request bodies are always complete before a Flask handler runs" in notes
 

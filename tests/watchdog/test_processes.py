@@ -142,6 +142,8 @@ def test_node_s_own_server_streams(town: Town) -> None:
     assert "ready" == status["tailrace"]["state"], status  # type: ignore[index]  # an object
 
     pieces = times_of(town, "node", "")
+    with httpx.stream("GET", f"{town.url}/function/node", timeout=20) as reply:
+        assert 0 < float(reply.headers["x-duration-seconds"]) < 1
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.post(f"{town.url}/function/node/break")
 
@@ -168,6 +170,7 @@ def test_a_script_streams_what_it_prints(town: Town) -> None:
     assert "POST /a b=c: hello\nend\n" == "".join(piece for piece, _ in pieces)
     assert pieces[-1][1] - pieces[0][1] > 0.3
     assert "text/plain" == reply.headers["content-type"]
+    assert 0 < float(reply.headers["x-duration-seconds"]) < 0.4 + pieces[0][1]
 
 
 def test_a_script_that_fails_is_an_error_and_tells_why_in_its_logs(town: Town) -> None:
@@ -181,6 +184,7 @@ def test_a_script_that_fails_is_an_error_and_tells_why_in_its_logs(town: Town) -
 
     assert [500, 500] == [streamed.status_code, serialized.status_code]
     assert "broken pipe wrench\n" == serialized.text
+    assert float(serialized.headers["x-duration-seconds"]) > 0
     assert "broken pipe wrench" in town.log_text(streamed.headers["x-call-id"])
     assert "exit code 3" in town.log_text(streamed.headers["x-call-id"])
 

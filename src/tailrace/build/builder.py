@@ -20,17 +20,19 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
+from tailrace.addresses import household
 from tailrace.build.bundle import Bundle, folder_requirements, pack_folder
 from tailrace.build.context import Context, read_context
 from tailrace.build.environment import Tell
 from tailrace.build.images import with_tag
 from tailrace.build.indexes import PackageIndex, find_index
 from tailrace.build.layout import make_copies
+from tailrace.build.pace import Pace, Turns
 from tailrace.build.requirements import Requirements
 from tailrace.build.sealed import BoxKey
 from tailrace.build.store import BundleStore
 from tailrace.build.upload import CONTEXT, Upload, unpack_upload
-from tailrace.errors import NotAuthenticated, PlatformError, QueueFull, ReadTimeout, TooLarge
+from tailrace.errors import NotAuthenticated, PlatformError, QueueFull, TooLarge
 from tailrace.state import TEMPORARY, remove_tree
 
 _T = TypeVar("_T")
@@ -38,7 +40,6 @@ _T = TypeVar("_T")
 BUILDS_AT_ONCE = 2
 # Uploads, waiting and running builds together; each may have two files of the bundle limit on the disk.
 PLACES = 10
-UPLOAD_S = 300.0
 SECRET_BYTES = 16
 _SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})")
 _BATCH = 1 << 20
@@ -75,12 +76,15 @@ class Builder:
         folder: Ours alone; what lies in it belongs to builds that run.
         secret: Tells what both sides know; asked for each build, so that a new one counts at once.
         limit_bytes: Largest upload, and the largest sum of the context's files.
+        pace: How fast uploads have to come.
+        turns: How many of one address come at once.
         bundle_limit_bytes: Largest bundle.
     """
 
     def __init__(
         self, folder: Path, *, bundles: BundleStore, install: Install, key: BoxKey,
         secret: Callable[[], bytes], limit_bytes: int, bundle_limit_bytes: int,
+        pace: Pace | None = None, turns: Turns | None = None,
     ) -> None:  # fmt: skip
         self.key = key
         self._folder = folder
@@ -89,20 +93,25 @@ class Builder:
         self._secret = secret
         self._limit_bytes = limit_bytes
         self._bundle_limit_bytes = bundle_limit_bytes
+        self._pace = pace or Pace()
+        self._turns = turns or Turns()
         self._taken = 0
         self._free = asyncio.Semaphore(BUILDS_AT_ONCE)
 
     @contextlib.asynccontextmanager
-    async def receiving(self, chunks: AsyncIterable[bytes], signature: str) -> AsyncIterator[Job]:
+    async def receiving(
+        self, chunks: AsyncIterable[bytes], signature: str, address: str = ""
+    ) -> AsyncIterator[Job]:
         """What a client sends, checked and unpacked; gone from the disk when the context is left.
 
         Args:
+            address: Whose it is as long as nothing is known of the signature.
             signature: ``sha256=`` and the hex HMAC-SHA256 of the bytes; nothing is unpacked before it fits.
         Raises:
             NotAuthenticated: it is missing, malformed or wrong.
             InvalidBundle, TooLarge: the tar is refused.
-            QueueFull: too many builds are under way.
-            ReadTimeout: it did not come within 300 s.
+            QueueFull: too many builds are under way, or too many uploads from this address.
+            ReadTimeout: it comes too slowly.
         """
         matched = _SIGNATURE.fullmatch(signature)
         if matched is None:
@@ -110,43 +119,43 @@ class Builder:
             raise NotAuthenticated(
                 f"X-Build-Signature {found}; expected sha256=HEX, the body's HMAC by the payload secret"
             )
-        if self._taken >= PLACES:
-            raise QueueFull(f"{PLACES} builds are under way", hint="Try again when one has ended.")
-        self._taken += 1
-        try:
-            folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=TEMPORARY, dir=self._folder))
+        async with contextlib.AsyncExitStack() as turn:
+            await turn.enter_async_context(self._turns.take(household(address)))
+            if self._taken >= PLACES:
+                raise QueueFull(f"{PLACES} builds are under way", hint="Try again when one has ended.")
+            self._taken += 1
             try:
-                tar = folder / "upload.tar"
-                await self._receive(tar, chunks, bytes.fromhex(matched[1]))
-                unpack = partial(unpack_upload, tar, folder / "upload", limit_bytes=self._limit_bytes)
-                upload = await _in_thread(unpack)
-                yield Job(self, folder / "upload" / CONTEXT, upload)
+                folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=TEMPORARY, dir=self._folder))
+                try:
+                    tar = folder / "upload.tar"
+                    await self._receive(tar, chunks, bytes.fromhex(matched[1]))
+                    await turn.aclose()  # it knows the secret: its build takes nobody's turn
+                    unpack = partial(unpack_upload, tar, folder / "upload", limit_bytes=self._limit_bytes)
+                    upload = await _in_thread(unpack)
+                    yield Job(self, folder / "upload" / CONTEXT, upload)
+                finally:
+                    await _in_thread(partial(remove_tree, folder))
             finally:
-                await _in_thread(partial(remove_tree, folder))
-        finally:
-            self._taken -= 1
+                self._taken -= 1
 
     async def _receive(self, tar: Path, chunks: AsyncIterable[bytes], signature: bytes) -> None:
         signer = hmac.new(await _in_thread(self._secret), digestmod=hashlib.sha256)
         left = self._limit_bytes
         batch = bytearray()
-        try:
-            with tar.open("xb") as file:
-                async with asyncio.timeout(UPLOAD_S):
-                    async for chunk in chunks:
-                        left -= len(chunk)
-                        if left < 0:
-                            raise TooLarge(
-                                f"the build context is over {self._limit_bytes:,} bytes",
-                                hint="Move data out of it, or raise TAILRACE_BUILD_LIMIT on the gateway.",
-                            )
-                        batch += chunk
-                        if len(batch) >= _BATCH:
-                            await _in_thread(partial(_write_and_sign, file, signer, bytes(batch)))
-                            batch.clear()
-                await _in_thread(partial(_write_and_sign, file, signer, bytes(batch)))
-        except TimeoutError:
-            raise ReadTimeout(f"the build context did not come within {UPLOAD_S:.0f} s") from None
+        with tar.open("xb") as file:
+            async with contextlib.aclosing(self._pace.hold(chunks)) as coming:
+                async for chunk in coming:
+                    left -= len(chunk)
+                    if left < 0:
+                        raise TooLarge(
+                            f"the build context is over {self._limit_bytes:,} bytes",
+                            hint="Move data out of it, or raise TAILRACE_BUILD_LIMIT on the gateway.",
+                        )
+                    batch += chunk
+                    if len(batch) >= _BATCH:
+                        await _in_thread(partial(_write_and_sign, file, signer, bytes(batch)))
+                        batch.clear()
+            await _in_thread(partial(_write_and_sign, file, signer, bytes(batch)))
         if not hmac.compare_digest(signer.digest(), signature):
             raise NotAuthenticated("X-Build-Signature is not the body's: another payload secret was used")
 

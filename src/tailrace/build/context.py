@@ -50,6 +50,8 @@ _SEARCH_PATHS = ("PYTHONPATH", "NODE_PATH", "static_path")
 _SERVES = re.compile(r"\bserve\(|\.run\(|\buvicorn\b|\bhypercorn\b|make_server|HTTPServer|WSGIServer")
 _PORT = re.compile(r"\bport\s*=\s*(\d{2,5})\b")
 _PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?")
+_BY_A_STAGE = "a stage of its Dockerfile makes it, and none is run"
+_SYSTEM_FOLDERS = ("/bin/", "/sbin/", "/usr/", "/opt/")
 _PACKAGES_ARGUMENT = "ADDITIONAL_PACKAGE"
 _SHOWN_COMMANDS = 5
 _MAX_VARIABLES = 200
@@ -252,17 +254,29 @@ def _check_program(
         len(words) > 1 and words[1].endswith((".py", ".js", ".mjs", ".sh")) and words[1][0] not in "-/"
     )
     program = words[0] if "/" in words[0] else words[1] if is_script else ""
+    if program.startswith("/") and _is_foreign(program, image):
+        name = posixpath.basename(program)
+        raise InvalidBundle(
+            f"the context does not hold '{program}', which fprocess names: {_BY_A_STAGE}",
+            hint=f"Put it into the folder as {name}, built where it has to be, with fprocess ./{name}.",
+        )
     if not program or program.startswith("/"):
         return
     name = posixpath.normpath(program)
     copied = [folder / source / posixpath.relpath(name, to or ".") for source, to in copies]
     if (folder / name).is_file() or any(path.is_file() for path in copied):
         return
-    why = "a stage of its Dockerfile makes it, and none is run" if image.foreign else "it is not there"
+    why = _BY_A_STAGE if image.foreign else "it is not there"
     raise InvalidBundle(
         f"the context does not hold '{program}', which fprocess names: {why}",
         hint=f"Put it into the folder as {name}, built where it has to be, and build again.",
     )
+
+
+def _is_foreign(program: str, image: Dockerfile) -> bool:
+    """Whether a stage puts it there; where systems have their programs, this machine may have the same."""
+    folder = f"{posixpath.dirname(program).rstrip('/')}/"
+    return not folder.startswith(_SYSTEM_FOLDERS) and not {program, folder}.isdisjoint(image.foreign)
 
 
 def _check_npm(folder: Path, process: Process) -> None:

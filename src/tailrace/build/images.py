@@ -4,6 +4,8 @@ from __future__ import annotations
 
 IMAGE_LIMIT = 512  # characters
 _DIGEST = "@sha256:"
+# Images that come with the gateway (`build.shipped`); nobody can give these names another meaning.
+_SHIPPED = "tailrace-store/"
 
 
 def with_tag(image: str) -> str:
@@ -15,3 +17,8 @@ def with_tag(image: str) -> str:
 def pinned_digest(image: str) -> str:
     """What stands after ``@sha256:``, which may be no digest of ours; empty for a plain tag."""
     return image.partition(_DIGEST)[2]
+
+
+def is_shipped(image: str) -> bool:
+    """Whether the name belongs to the functions that come with the gateway."""
+    return image.startswith(_SHIPPED)

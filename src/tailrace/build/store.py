@@ -21,7 +21,7 @@ from typing import BinaryIO
 import msgspec
 
 from tailrace.build.bundle import bundle_requirements, read_manifest, unpack
-from tailrace.build.images import IMAGE_LIMIT, pinned_digest, with_tag
+from tailrace.build.images import IMAGE_LIMIT, is_shipped, pinned_digest, with_tag
 from tailrace.errors import InvalidBundle, InvalidDeployment, NotFound, TooLarge
 from tailrace.state import TEMPORARY, remove_tree, sync_folder, write_atomically
 
@@ -74,14 +74,22 @@ class BundleStore:
         finally:
             await asyncio.to_thread(packed.unlink, missing_ok=True)
 
-    async def tag(self, image: str, digest: str) -> None:
+    async def tag(self, image: str, digest: str, *, is_shipped_one: bool = False) -> None:
         """Let image mean this bundle from now on; durable when it returns.
 
+        Args:
+            is_shipped_one: The bundle came with the gateway; only those may have its names.
         Raises:
             NotFound: no such bundle.
-            InvalidDeployment: image is empty, over 512 characters or not valid Unicode, or names a digest.
+            InvalidDeployment: image is empty, over 512 characters or not valid Unicode, names a digest, or
+                is one that comes with the gateway.
         """
         self.path(digest)
+        if is_shipped(image) and not is_shipped_one:
+            raise InvalidDeployment(
+                f"image '{image[:80]}' belongs to the functions that come with the gateway",
+                hint="Choose a name that does not begin with 'tailrace-store/'.",
+            )
         if pinned_digest(image):
             raise InvalidDeployment(
                 f"image '{image[:80]}' names a digest; a tag is expected, such as name:1.0"
@@ -104,6 +112,10 @@ class BundleStore:
                 "--payload-secret FILE); then deploy again.",
             )
         return digest
+
+    def has(self, image: str, digest: str) -> bool:
+        """Whether the image's tag means this very bundle, and it is there."""
+        return self._read_tag(self._tag_path(image)) == digest and (self._folder / digest).is_dir()
 
     def path(self, digest: str) -> Path:
         """The folder that holds ``function/`` of this bundle.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tailrace.cli.logview import LogView, piece_of
 from tailrace.cli.rollout import Outcome, Package, pack, send, wait_outcome
+from tailrace.cli.secretvalue import take_value
 from tailrace.cli.stackfile import Stack, StackFunction
 from tailrace.cli.startlines import StartLines
 from tailrace.cli.terminal import Paint
@@ -19,7 +20,6 @@ from tailrace.errors import InvalidDeployment, TailraceError
 from tailrace.names import FunctionName
 
 SECRETS_FOLDER = ".secrets"
-_SECRET_LIMIT_BYTES = 1024 * 1024
 # A traceback's end says what is wrong; the whole is in the log.
 _ERROR_LINES = 12
 
@@ -208,7 +208,7 @@ def read_secret(folder: Path, name: str, fallback: Mapping[str, bytes]) -> bytes
     path = folder / SECRETS_FOLDER / name
     try:
         with path.open("rb") as file:
-            value = file.read(_SECRET_LIMIT_BYTES + 1).strip()
+            return take_value(file, trim=True)
     except OSError:
         if name in fallback:
             return fallback[name]
@@ -216,9 +216,8 @@ def read_secret(folder: Path, name: str, fallback: Mapping[str, bytes]) -> bytes
             f"secret '{name}' is missing",
             hint=f"Write its value to {SECRETS_FOLDER}/{name} beside the stack file.",
         ) from None
-    if len(value) > _SECRET_LIMIT_BYTES:
-        raise InvalidDeployment(f"secret file {SECRETS_FOLDER}/{name} is larger than 1 MiB")
-    return value
+    except ValueError as wrong:
+        raise InvalidDeployment(f"secret file {SECRETS_FOLDER}/{name} {wrong}") from None
 
 
 def _watched(stack: Stack, functions: tuple[StackFunction, ...]) -> tuple[list[Path], list[Path]]:

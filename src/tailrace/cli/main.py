@@ -11,9 +11,12 @@ import typer
 from tailrace import __version__
 from tailrace.cli.commands import (
     build,
+    completion,
     deploy,
     describe,
+    diff,
     doctor,
+    generate,
     invoke,
     list,
     llm,
@@ -24,12 +27,15 @@ from tailrace.cli.commands import (
     new,
     push,
     queue,
+    ready,
     reload,
     remove,
     runs,
     scale,
     secret,
     serve,
+    store,
+    template,
     up,
     version,
     watchdog,
@@ -55,10 +61,13 @@ _VERBS = (
     ("logs", logs, "Print what a function wrote."),
     ("list", list, "List the functions."),
     ("describe", describe, "Show one function and its last error."),
+    ("ready", ready, "Wait until a gateway or a function is ready."),
     ("deploy", deploy, "Deploy a stack file to a gateway."),
     ("build", build, "Build a stack file's functions onto a gateway."),
     ("publish", build, "The same as build: there is no registry."),
     ("push", push, "Check that a gateway has the images."),
+    ("diff", diff, "Compare a stack file with what is deployed."),
+    ("generate", generate, "Print manifests for Kubernetes."),
     ("remove", remove, "Remove functions."),
     ("scale", scale, "Set how many replicas a function has."),
     ("serve", serve, "Run the gateway for a server."),
@@ -68,6 +77,7 @@ _VERBS = (
     ("logout", logout, "Forget a gateway's password."),
     ("doctor", doctor, "Check this machine."),
     ("watchdog", watchdog, "Run any program as a function."),
+    ("completion", completion, "Print a script for the shell."),
     ("version", version, "Print the version."),
 )
 for _name, _module, _words in _VERBS:
@@ -77,6 +87,8 @@ app.add_typer(namespace.app, name="namespace", short_help="Create, list and remo
 app.add_typer(queue.app, name="queue", short_help="List and mend asynchronous calls.")
 app.add_typer(runs.app, name="runs", short_help="List, watch and stop recorded runs.")
 app.add_typer(secret.app, name="secret", short_help="Create, list and remove secrets.")
+app.add_typer(store.app, name="store", short_help="List and deploy ready-made functions.")
+app.add_typer(template.app, name="template", short_help="List templates, and pull those of others.")
 
 
 def _show_version(is_asked: bool) -> None:
@@ -119,6 +131,7 @@ def _run() -> None:
     try:
         if sys.argv[1:] in (["version"], ["--version"]):
             version.command()  # reading options loads 80 ms of modules; scripts that ask this give none
+        completion.answer_shell()
         app()
     except TailraceError as error:
         print_error(error)

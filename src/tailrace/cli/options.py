@@ -75,3 +75,4 @@ Builtin = Annotated[
 FunctionArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="The function: NAME or NAME.NAMESPACE.")
 ]
+Wait = Annotated[bool, typer.Option(help="Wait until the new code answers.")]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tailrace.cli.envsubst import substitute
 from tailrace.cli.stackreader import Reader
+from tailrace.cli.stacktemplates import PULL, read_templates
 from tailrace.cli.yamltext import FILE_LIMIT_BYTES, Table, parse_yaml
 from tailrace.errors import InvalidDeployment, NotFound, TailraceError
 from tailrace.model import Resources
@@ -199,6 +200,7 @@ class _StackReader:
         self._reader = Reader(path.name)
         self._files = [path]
         self._copies: dict[str, Path] = {}
+        self._templates: dict[str, str] = {}
         # Key and words of a note, and the functions it is about.
         self._notes: dict[tuple[str, str], list[str]] = {}
 
@@ -232,12 +234,9 @@ class _StackReader:
         r = self._reader
         configuration = r.subtable(top, "configuration")
         r.check_keys(configuration, ("templates", "copy"), "configuration")
-        for entry in r.rows(configuration, "templates"):
-            r.check_keys(r.table(entry, "a template"), ("name", "source"), "a template")
+        self._templates = read_templates(configuration, r)
         for text in r.texts(configuration, "copy"):
             self._read_copy(text, configuration.lines["copy"])
-        if "templates" in configuration.items:
-            self._notes["configuration.templates", _NO_EFFECT] = []
 
     def _read_copy(self, text: str, line: int) -> None:
         """A file or folder below the stack file's own folder, which goes to the same place in handlers."""
@@ -320,7 +319,8 @@ class _StackReader:
         try:
             find_template(lang)
         except TailraceError as bad:
-            pull = f"Or pull it into ./{TEMPLATES}/{lang} first."
+            how = PULL if lang in self._templates else f"tailrace template store pull {lang}"
+            pull = f"Or pull it into ./{TEMPLATES}/{lang} first: {how}"
             hint = f"{bad.hint} {pull}" if bad.hint else pull
             raise self._reader.refuse(line, bad.message, hint=hint) from None
         return None

@@ -27,6 +27,8 @@ class Call:
     path: str = ""
     query: tuple[tuple[str, str], ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+    # Handed in, to be made later; the answer is its run's id.
+    is_async: bool = False
 
 
 class Calls(Connection):
@@ -40,7 +42,7 @@ class Calls(Connection):
         """
         if not call.method.isascii() or not call.method.isalpha():
             raise InvalidRequest(f"'{call.method}' is no HTTP method")
-        path = f"/function/{call.function.short}"
+        path = f"/{'async-function' if call.is_async else 'function'}/{call.function.short}"
         path += f"/{quote(call.path.lstrip('/'), safe='/%:@!$&()*+,;=~-._')}" if call.path else ""
         timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
         async with AsyncExitStack() as stack:
@@ -66,6 +68,7 @@ class Reply:
         # The gateway's own words, not the function's: no such function, no replica, a broken one.
         self.is_from_gateway = "X-OpenFaaS-Internal" in response.headers
         self.call_id = response.headers.get("X-Call-Id", "")
+        self.location = response.headers.get("Location", "")
 
     @property
     def logs_hint(self) -> str:

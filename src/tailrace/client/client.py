@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import httpx
 
 from tailrace.client.calls import Calls
-from tailrace.client.connection import CONNECT_TIMEOUT_S, REPLY_TIMEOUT_S, decode, http_settings
+from tailrace.client.connection import CONNECT_TIMEOUT_S, REPLY_TIMEOUT_S, decode, http_settings, talking
 from tailrace.client.functions import Functions
 from tailrace.client.logs import Logs
 from tailrace.client.namespaces import Namespaces
@@ -29,6 +29,11 @@ class Client(Functions, Secrets, Namespaces, Logs, Calls, Runs, Queue):
     async def info(self) -> openfaas.GatewayInfo:
         """Versions of the gateway and its provider."""
         return decode((await self.system("GET", "/system/info")).body, openfaas.GatewayInfo)
+
+    async def is_healthy(self) -> bool:
+        """Whether the gateway says that it is; no password is needed for it."""
+        with talking(self.url):
+            return (await self.http.get("/healthz")).status_code == 200
 
 
 @asynccontextmanager

@@ -22,17 +22,25 @@ class Logs(Connection):
     """The logs of a gateway's functions."""
 
     async def follow_logs(
-        self, name: FunctionName, *, since: str = "", tail: int | None = None, is_following: bool = False
+        self,
+        name: FunctionName,
+        *,
+        since: str = "",
+        tail: int | None = None,
+        instance: str = "",
+        is_following: bool = False,
     ) -> AsyncIterator[openfaas.LogMessage]:
         """What the function wrote, oldest first, and then, on request, what it writes.
 
         Args:
             since: RFC 3339; empty for everything that is kept.
             tail: At most so many of the kept lines; None for all.
+            instance: Only this replica's; empty for all.
         """
         query = {"name": name.name, "namespace": name.namespace, "follow": str(is_following).lower()}
         query |= {"since": since} if since else {}
         query |= {"tail": str(tail)} if tail is not None else {}
+        query |= {"instance": instance} if instance else {}
         read_s = None if is_following else REPLY_TIMEOUT_S
         timeout = httpx.Timeout(REPLY_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, read=read_s)
         with talking(self.url):

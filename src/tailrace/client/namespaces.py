@@ -1,4 +1,4 @@
-"""Namespaces: make, list, remove; and how many replicas a function in one has."""
+"""Namespaces: make, list, look at, change, remove; and how many replicas a function in one has."""
 
 from __future__ import annotations
 
@@ -27,6 +27,25 @@ class Namespaces(Connection):
         """
         body = openfaas.FunctionNamespace(name, {**annotations, **_MARK}, {**labels, **_MARK})
         await self.system("POST", "/system/namespace/", body=msgspec.json.encode(body))
+
+    async def get_namespace(self, name: str) -> openfaas.FunctionNamespace:
+        """What is written about a namespace.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        return decode(
+            (await self.system("GET", f"/system/namespace/{name}")).body, openfaas.FunctionNamespace
+        )
+
+    async def update_namespace(self, name: str, labels: dict[str, str], annotations: dict[str, str]) -> None:
+        """Replace all that is written about a namespace.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        body = openfaas.FunctionNamespace(name, {**annotations, **_MARK}, {**labels, **_MARK})
+        await self.system("PUT", f"/system/namespace/{name}", body=msgspec.json.encode(body))
 
     async def remove_namespace(self, name: str) -> None:
         """Remove a namespace that holds nothing.

@@ -16,9 +16,13 @@ class Secrets(Connection):
 
     async def list_secrets(self, namespace: str = "") -> list[str]:
         """The names of a namespace's secrets."""
+        return [secret.name for secret in await self.list_secrets_used(namespace)]
+
+    async def list_secrets_used(self, namespace: str = "") -> list[openfaas.Secret]:
+        """A namespace's secrets, each with the functions that refer to it; OpenFaaS tells of none."""
         query = {"namespace": namespace} if namespace else {}
         reply = await self.system("GET", "/system/secrets", query=query)
-        return [secret.name for secret in decode(reply.body, list[openfaas.Secret])]
+        return decode(reply.body, list[openfaas.Secret])
 
     async def create_secret(self, name: str, value: bytes, *, namespace: str = "") -> None:
         """Create a secret.
@@ -27,6 +31,14 @@ class Secrets(Connection):
             AlreadyExists: there is one of that name.
         """
         await self.system("POST", "/system/secrets", body=_secret(name, namespace, value))
+
+    async def update_secret(self, name: str, value: bytes, *, namespace: str = "") -> None:
+        """Replace a secret's value.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        await self.system("PUT", "/system/secrets", body=_secret(name, namespace, value))
 
     async def put_secret(self, name: str, value: bytes, *, namespace: str = "") -> None:
         """Create a secret, or replace it."""

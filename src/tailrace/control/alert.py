@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from starlette.requests import Request
@@ -9,7 +10,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from tailrace.control.parts import Parts, parts, read_json
 from tailrace.errors import InvalidRequest, NotFound, TailraceError
-from tailrace.functions.scale import alerted
 from tailrace.names import parse_function_name
 from tailrace.wire import openfaas
 
@@ -25,12 +25,16 @@ async def post(request: Request) -> Response:
     here = parts(request)
     failed: list[str] = []
     for number, alert in enumerate(notice.alerts):
+        await asyncio.sleep(0)  # a notice of thousands stops nobody's stream
         try:
             await _follow(here, alert, notice.status)
         except TailraceError as error:
-            logger.warning("alert for %r: %s", alert.labels.function_name[:80], error.message)
             failed.append(f"[{number}] {error.message}")
     if failed:
+        count = len(failed)
+        logger.warning(
+            "%d of %d alerts are not followed; the first: %s", count, len(notice.alerts), failed[0]
+        )
         return PlainTextResponse("\n".join([*failed, ""]), 400)
     return Response(status_code=200)
 
@@ -43,13 +47,4 @@ async def _follow(here: Parts, alert: openfaas.Alert, status: str) -> None:
     function = here.table.get(name) if name else None
     if function is None:
         raise NotFound(f"function '{alert.labels.function_name[:80]}' is not deployed")
-    options = function.options
-    wanted = alerted(
-        function.wished,
-        least=options.min_replicas,
-        most=options.max_replicas,
-        factor=options.scale_factor,
-        is_firing=status == "firing",
-    )
-    if wanted != function.wished:
-        await here.reconciler.scale(function.name, wanted)
+    await here.reconciler.follow_alert(function.name, is_firing=status == "firing")

@@ -102,7 +102,7 @@ def intake_of(here: Parts) -> Intake:
     if here.queue is None:
         raise RunsUnavailable(
             "asynchronous calls need NATS JetStream, and this gateway has none",
-            hint="Start it with --nats-url embedded, or with the URL of one (TAILRACE_NATS_URL).",
+            hint="Start it without --nats-url off (TAILRACE_NATS_URL).",
         )
     return here.queue.intake
 

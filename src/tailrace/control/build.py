@@ -44,7 +44,10 @@ async def post(request: Request) -> Response:
         )
     here = parts(request)
     async with contextlib.AsyncExitStack() as stack:
-        receiving = builder.receiving(request.stream(), request.headers.get("x-build-signature", ""))
+        signature, address = (
+            request.headers.get(name, "") for name in ("x-build-signature", "x-forwarded-for")
+        )
+        receiving = builder.receiving(request.stream(), signature, address)
         try:
             job = await stack.enter_async_context(receiving)
         except ClientDisconnect:

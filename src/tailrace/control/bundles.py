@@ -8,8 +8,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tailrace.build import shipped
 from tailrace.build.images import with_tag
-from tailrace.control.parts import json_reply, parts
+from tailrace.control.parts import Parts, json_reply, parts
 from tailrace.errors import InvalidRequest, UnsupportedContent
 
 _TYPES = ("", "application/octet-stream", "application/x-tar")
@@ -25,7 +26,7 @@ class Image(msgspec.Struct):
 async def get(request: Request) -> Response:
     """What ``?image=`` means; 404 when nothing was built under it."""
     image = _image(request)
-    digest = await asyncio.to_thread(parts(request).bundles.resolve, image)
+    digest = await digest_of(parts(request), image)
     return json_reply(Image(with_tag(image), digest))
 
 
@@ -44,6 +45,16 @@ async def put(request: Request) -> Response:
     await here.bundles.tag(image, digest)
     await here.prune([function.spec.bundle for function in here.table])
     return Response(status_code=201 if is_new else 200)
+
+
+async def digest_of(here: Parts, image: str) -> str:
+    """The digest that an image means now; the store's own functions are put there when they are asked for.
+
+    Raises:
+        NotFound, InvalidDeployment: as `BundleStore.resolve` has it.
+    """
+    await shipped.provide(image, here.bundles)
+    return await asyncio.to_thread(here.bundles.resolve, image)
 
 
 def _image(request: Request) -> str:

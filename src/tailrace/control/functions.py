@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace.control.metrics.snapshot import read_usage
+from tailrace.control.bundles import digest_of
 from tailrace.control.parts import Parts, function_of, json_reply, namespace_of, parts, read_json
+from tailrace.control.usage import read_used
 from tailrace.errors import InvalidDeployment, InvalidRequest, NotFound
 from tailrace.functions.plan import PROVEN_S
 from tailrace.functions.table import Function
@@ -59,10 +60,14 @@ async def _spec_of(here: Parts, name: FunctionName, deployment: openfaas.Functio
             )
     secrets = tuple(deployment.secrets or ())
     await _check_secrets(here, name, secrets)
+    try:
+        bundle = await digest_of(here, deployment.image)
+    except NotFound as missing:  # a 404 would tell faas-cli that the function is not there
+        raise InvalidDeployment(missing.message, hint=missing.hint) from None
     return FunctionSpec(
         name=name,
         image=deployment.image,
-        bundle=await asyncio.to_thread(here.bundles.resolve, deployment.image),
+        bundle=bundle,
         env_process=deployment.env_process,
         env=env,
         labels=deployment.labels or {},
@@ -91,7 +96,15 @@ async def _check_secrets(here: Parts, name: FunctionName, secrets: tuple[str, ..
 
 
 def _resources(given: openfaas.Resources | None) -> Resources | None:
-    return Resources(given.memory, given.cpu) if given else None
+    if given is None:
+        return None
+    return Resources(given.memory, given.cpu, given.nvidia_gpu, given.amd_gpu, given.intel_gpu)
+
+
+def _resources_sent(kept: Resources | None) -> openfaas.Resources | None:
+    if kept is None:
+        return None
+    return openfaas.Resources(kept.memory, kept.cpu, kept.nvidia_gpu, kept.amd_gpu, kept.intel_gpu)
 
 
 async def delete(request: Request) -> Response:
@@ -130,17 +143,21 @@ async def get_one(request: Request) -> Response:
 
 
 async def _usage(function: Function) -> openfaas.Usage | None:
-    """What its replicas use, their CPU over the next tenth of a second; None where that is not known."""
+    """What its replicas use with all their processes, their CPU over the next tenth of a second.
+
+    None where that is not known.
+    """
     pids = [replica.handle.pid for replica in function.replicas.values() if replica.handle is not None]
-    before, began = {pid: read_usage(pid) for pid in pids}, time.monotonic()
+    before, began = await asyncio.to_thread(read_used, pids), time.monotonic()
     await asyncio.sleep(USAGE_S)
-    after, took_s = {pid: read_usage(pid) for pid in pids}, time.monotonic() - began
-    both = [(old, new) for pid, old in before.items() if old and (new := after[pid])]
+    after, took_s = await asyncio.to_thread(read_used, pids), time.monotonic() - began
+    both = [(before[pid], now) for pid, now in after.items() if pid in before]
     if not both:
         return None
-    cpu_s = sum(new.cpu_s - old.cpu_s for old, new in both)
-    memory = sum(new.resident_bytes for _, new in both)
-    return openfaas.Usage(cpu=round(cpu_s / took_s * 1000, 1), total_memory_bytes=float(memory))
+    # Less than before: a child has ended whose parent does not wait for it.
+    cpu_s = sum(max(0.0, new.cpu_s - old.cpu_s) for old, new in both)
+    memory = sum(new.memory_bytes for _, new in both)
+    return openfaas.Usage(cpu=round(cpu_s / took_s * 1000, 1) or 0, total_memory_bytes=memory)
 
 
 def _wait_s(text: str) -> float:
@@ -155,7 +172,6 @@ def _wait_s(text: str) -> float:
 
 def _status(here: Parts, function: Function, *, with_invocations: bool) -> openfaas.FunctionStatus:
     spec = function.spec
-    tailrace = _tailrace_status(here, function)
     return openfaas.FunctionStatus(
         name=spec.name.name,
         image=spec.image,
@@ -167,13 +183,13 @@ def _status(here: Parts, function: Function, *, with_invocations: bool) -> openf
         secrets=list(spec.secrets) or None,
         labels=dict(spec.labels),
         annotations=dict(spec.annotations),
-        limits=openfaas.Resources(spec.limits.memory, spec.limits.cpu) if spec.limits else None,
-        requests=openfaas.Resources(spec.requests.memory, spec.requests.cpu) if spec.requests else None,
+        limits=_resources_sent(spec.limits),
+        requests=_resources_sent(spec.requests),
         read_only_root_filesystem=spec.read_only_root_filesystem,
-        invocation_count=float(function.invocations) if with_invocations else 0.0,
+        invocation_count=function.invocations if with_invocations else 0,
         replicas=function.wished,
         available_replicas=len(function.ready),
-        tailrace=tailrace,
+        tailrace=_tailrace_status(here, function),
     )
 
 

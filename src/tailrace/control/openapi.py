@@ -21,7 +21,7 @@ _TEXT = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 # What any route may refuse with, and why.
 _REFUSALS = {
     400: "The request is not what is expected; the text says what is.",
-    403: "Without auth: the request comes from another name or a foreign page.",
+    403: "The request comes from a foreign page or, without auth, from another name.",
 }
 _WITH_BODY = {413: "The body is too large.", 415: "The body is of another content type."}
 _WITH_AUTH = {401: "The admin's password is needed.", 429: "Too many wrong passwords came from this address."}

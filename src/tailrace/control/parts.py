@@ -58,7 +58,7 @@ def parts(request: Request) -> Parts:
     return found
 
 
-async def read_json(request: Request, kind: type[T]) -> T:
+async def read_json(request: Request, kind: type[T], *, limit_bytes: int = JSON_LIMIT) -> T:
     """The body as a value of this type.
 
     A web page can send ``text/plain`` or a form to a loopback port without asking; JSON it cannot. So
@@ -66,7 +66,7 @@ async def read_json(request: Request, kind: type[T]) -> T:
 
     Raises:
         UnsupportedContent: a content type other than none or ``application/json``.
-        TooLarge: over 1 MiB.
+        TooLarge: over limit_bytes.
         InvalidRequest: no JSON of that shape. The text's beginning is OpenFaaS's.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -75,8 +75,8 @@ async def read_json(request: Request, kind: type[T]) -> T:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > JSON_LIMIT:
-            raise TooLarge(f"the request's JSON is longer than {JSON_LIMIT} bytes")
+        if len(body) > limit_bytes:
+            raise TooLarge(f"the request's JSON is longer than {limit_bytes} bytes")
     try:
         return msgspec.json.decode(bytes(body), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

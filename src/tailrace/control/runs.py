@@ -34,7 +34,7 @@ SLOW = 1 / 3
 def _runs(request: Request) -> Runs:
     runs = parts(request).runs
     if runs is None:
-        raise NotFound("this gateway keeps no runs", hint="Give it a NATS: tailrace serve --nats-url URL")
+        raise NotFound("this gateway keeps no runs", hint="Start it without --nats-url off.")
     return runs
 
 

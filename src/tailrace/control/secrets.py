@@ -7,10 +7,15 @@ import base64
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace.control.parts import Parts, json_reply, namespace_of, parts, read_json
+from tailrace.control.parts import JSON_LIMIT, Parts, json_reply, namespace_of, parts, read_json
 from tailrace.errors import AlreadyExists, InvalidRequest, NotFound
 from tailrace.names import is_secret_name
+from tailrace.provider.contract import SECRET_LIMIT
 from tailrace.wire import openfaas
+
+# JSON around a value of 1 MiB: faas-cli sends it twice, as base64 (4/3) and as text, in which a byte that is
+# no UTF-8, or a control character, takes six.
+_ENVELOPE_LIMIT = 8 * SECRET_LIMIT
 
 
 async def get_all(request: Request) -> Response:
@@ -28,20 +33,18 @@ def _users(here: Parts, namespace: str, secret: str) -> list[str]:
 
 
 async def post(request: Request) -> Response:
-    secret, namespace = await _read(request)
+    secret, namespace = await _read(request, limit_bytes=_ENVELOPE_LIMIT)
     provider = parts(request).provider
-    if secret.name in await provider.list_secrets(namespace):
+    if not await provider.set_secret(namespace, secret.name, _value(secret), is_there=False):
         raise AlreadyExists(f"secret '{secret.name}' exists already in namespace '{namespace}'")
-    await provider.set_secret(namespace, secret.name, _value(secret))
     return Response(status_code=202)
 
 
 async def put(request: Request) -> Response:
-    secret, namespace = await _read(request)
+    secret, namespace = await _read(request, limit_bytes=_ENVELOPE_LIMIT)
     provider = parts(request).provider
-    if secret.name not in await provider.list_secrets(namespace):
+    if not await provider.set_secret(namespace, secret.name, _value(secret), is_there=True):
         raise NotFound(f"secret '{secret.name}' does not exist in namespace '{namespace}'")
-    await provider.set_secret(namespace, secret.name, _value(secret))
     return Response(status_code=202)
 
 
@@ -59,8 +62,8 @@ async def delete(request: Request) -> Response:
     return Response(status_code=202)
 
 
-async def _read(request: Request) -> tuple[openfaas.Secret, str]:
-    secret = await read_json(request, openfaas.Secret)
+async def _read(request: Request, *, limit_bytes: int = JSON_LIMIT) -> tuple[openfaas.Secret, str]:
+    secret = await read_json(request, openfaas.Secret, limit_bytes=limit_bytes)
     if not is_secret_name(secret.name):
         raise InvalidRequest(f"secret name '{secret.name[:80]}' is not legal: use a-z, 0-9, '-' and '.'")
     return secret, namespace_of(request, secret.namespace)

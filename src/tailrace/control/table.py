@@ -26,6 +26,7 @@ from tailrace.control import (
     runs,
     scale,
     secrets,
+    store,
 )
 from tailrace.control.openapi import Content, Query
 from tailrace.wire import openfaas
@@ -73,7 +74,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "POST", _FUNCTIONS, functions.post, "Deploy a function that is not there yet.", {202: None},
-        errors=(404, 409), body=openfaas.FunctionDeployment,
+        errors=(409,), body=openfaas.FunctionDeployment,
     ),
     Row(
         "PUT", _FUNCTIONS, functions.put, "Update a function.", {202: None}, errors=(404,),
@@ -232,6 +233,10 @@ ROWS: tuple[Row, ...] = (
     Row(
         "POST", "/system/queue-calls", queue.make, "Make a call of the queue, for a worker elsewhere.",
         {200: queue.NDJSON}, errors=(503,), body="application/octet-stream",
+    ),
+    Row(
+        "GET", "/store/functions.json", store.get, "The functions that come with the gateway.",
+        {200: openfaas.Store}, is_public=True,
     ),
     Row("GET", "/healthz", info.get_health, "Whether the gateway answers.", {200: None}, is_public=True),
     Row("GET", "/openapi.json", openapi.get, "This document.", {200: "application/json"}),

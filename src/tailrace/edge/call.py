@@ -98,7 +98,6 @@ class Call:
             clocks = clocks.shortened(request.timeout_s)
         self._clocks = clocks
         self._client.look_by(self._began_at + clocks.look_s)
-        function.invocations += 1
         if request.refusal is not None or edge.is_overloaded:
             self._fail(request.refusal or ends.overloaded(), ends.REFUSED)
             return
@@ -114,7 +113,7 @@ class Call:
         limit = self._edge.settings.queue_limit
         if replica is not None or function.is_removed:
             self._on_replica(replica)
-        elif len(function.waiting) >= limit:
+        elif len(function.waiting) >= limit and not function.is_asleep:
             self._fail(ends.queue_full(function, limit), ends.REFUSED)
         else:
             self._waiter = function.wait(self._on_replica)
@@ -356,6 +355,8 @@ class Call:
             self._connecting.cancel()
         if self._replica is not None:
             self._give_back_place()
+        if self._function is not None:
+            self._function.invocations += 1
         if self._answer.call_id:
             self._answer.account(reason, self._began_at, is_done=reason == ends.DONE)
 

@@ -22,7 +22,7 @@ LATE_S = 30.0
 # How long until a deployment is seen that nobody tells of.
 LOOK_S = 1.0
 
-Call = Callable[[FunctionName], Awaitable[str]]
+Call = Callable[[FunctionName, datetime], Awaitable[str]]
 
 
 @dataclass(slots=True)
@@ -33,9 +33,9 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Whom to call now, whose moment was not used and why, and when to look again."""
+    """Whom to call now and for which moment, whose moment was not used and why, and when to look again."""
 
-    due: tuple[FunctionName, ...]
+    due: tuple[tuple[FunctionName, datetime], ...]
     skipped: tuple[tuple[FunctionName, str], ...]
     wait_s: float
 
@@ -44,7 +44,7 @@ class Cron:
     """The schedules of a table's functions.
 
     Args:
-        call: Makes one call; its words when it did not go well, else empty.
+        call: Makes the call of one moment; its words when it did not go well, else empty.
         tell: Writes a line into a function's log.
         clock: The time, with its zone; tests move it by hand.
     """
@@ -67,7 +67,7 @@ class Cron:
     def turn(self, now: datetime) -> Turn:
         """What is due. A function that was deployed or whose schedule changed begins with its next moment."""
         entries: dict[FunctionName, _Entry] = {}
-        due: list[FunctionName] = []
+        due: list[tuple[FunctionName, datetime]] = []
         skipped: list[tuple[FunctionName, str]] = []
         for function in self._table:
             schedule = function.options.schedule
@@ -82,7 +82,7 @@ class Cron:
                 elif self._running.get(function.name) and not function.options.may_overlap:
                     skipped.append((function.name, "the call before this one still runs"))
                 else:
-                    due.append(function.name)
+                    due.append((function.name, entry.due))
                 entry = _Entry(schedule, schedule.next_after(now))
             entries[function.name] = entry
         self._entries = entries
@@ -96,17 +96,17 @@ class Cron:
                 turn = self.turn(self._clock())
                 for name, why in turn.skipped:
                     self._tell(name, f"cron: not called: {why}\n")
-                for name in turn.due:
-                    task = group.create_task(self._call_one(name))
+                for name, moment in turn.due:
+                    task = group.create_task(self._call_one(name, moment))
                     running = self._running.setdefault(name, set())
                     running.add(task)
                     task.add_done_callback(running.discard)
                 self._running = {name: tasks for name, tasks in self._running.items() if tasks}
                 await asyncio.sleep(turn.wait_s)
 
-    async def _call_one(self, name: FunctionName) -> None:
+    async def _call_one(self, name: FunctionName, moment: datetime) -> None:
         try:
-            words = await self._call(name)
+            words = await self._call(name, moment)
         except Exception as failed:
             logger.exception("the scheduled call of %s failed", name)
             words = repr(failed)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from tailrace.errors import AlreadyExists, InvalidRequest, NotFound, TailraceError
 from tailrace.functions import plan as planning
 from tailrace.functions.logs import LogStore
+from tailrace.functions.scale import alerted
 from tailrace.functions.table import Function, Replica, Table
 from tailrace.model import FunctionSpec, LogLine
 from tailrace.names import FunctionName
@@ -87,12 +88,34 @@ class Reconciler:
         if not 0 <= replicas <= MAX_REPLICAS:
             raise InvalidRequest(f"replicas: {replicas} is not a whole number from 0 to {MAX_REPLICAS}")
         async with self._changing:
+            await self._scale(self._find(name), replicas)
+
+    async def follow_alert(self, name: FunctionName, *, is_firing: bool) -> None:
+        """Scale up by a step while the alert fires; once it is resolved, wish what the labels wish.
+
+        Raises:
+            NotFound: no such function.
+        """
+        async with self._changing:  # several alerts at once, and a deployment's new labels, count one by one
             function = self._find(name)
-            spec = replace(function.spec, replicas=replicas)
-            await self._provider.save_spec(spec)
-            function.spec = spec
-            function.scale(replicas)
-            function.on_change()
+            options = function.options
+            wanted = alerted(
+                function.wished,
+                least=options.min_replicas,
+                most=options.max_replicas,
+                factor=options.scale_factor,
+                is_firing=is_firing,
+            )
+            if wanted != function.wished:
+                # Back at the least it is as if no alert had been: a later scale.min counts.
+                await self._scale(function, wanted if is_firing else None)
+
+    async def _scale(self, function: Function, replicas: int | None) -> None:
+        spec = replace(function.spec, replicas=replicas)
+        await self._provider.save_spec(spec)
+        function.spec = spec
+        function.scale(replicas)
+        function.on_change()
 
     def _find(self, name: FunctionName) -> Function:
         function = self._table.get(name)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 
 def alerted(current: int, *, least: int, most: int, factor: int, is_firing: bool) -> int:
     """The count after an alert: a step up while it fires, the least once it is resolved.
 
-    A step is ``factor`` percent of ``most``, at least one replica; with factor 0 alerts change nothing.
+    Between ``least`` and ``most`` whatever it was before, and however often the alert comes. A step is
+    ``factor`` percent of ``most``, at least one replica; with factor 0 alerts change nothing.
 
     Source: contract section 8.
     """
@@ -16,5 +15,5 @@ def alerted(current: int, *, least: int, most: int, factor: int, is_firing: bool
         return current
     if not is_firing:
         return least
-    step = math.ceil(most / 100 * factor)
+    step = -(-most * factor // 100)  # rounded up, in whole numbers: 14 % of 50 are 7
     return max(least, min(most, current + step))

@@ -64,6 +64,7 @@ class Function:
         self.replicas: dict[str, Replica] = {}
         self.ready: list[Replica] = []
         self.waiting: dict[Waiter, None] = {}
+        # Calls that are over, however they ended, on all the replicas that there were.
         self.invocations = 0
         self.failures = 0
         self.retry_at = 0.0
@@ -87,6 +88,11 @@ class Function:
         self.settled.set()  # nothing to wait for
         if self.waiting:
             self._wake()
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it is scaled to zero and nobody waits for it yet: the next call has to wake it."""
+        return not self.wished and not self.waiting
 
     def _wake(self) -> None:
         """A call waits and nobody may serve it: wish for replicas again, without keeping that."""

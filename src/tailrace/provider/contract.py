@@ -10,6 +10,7 @@ from tailrace.model import FunctionSpec, LogLine, Namespace
 from tailrace.names import FunctionName
 
 LogSink = Callable[[LogLine], None]
+SECRET_LIMIT = 1 << 20  # bytes of a value; Kubernetes' bound for a Secret
 
 
 class Address(NamedTuple):  # the pool's key on every call: a tuple hashes in C
@@ -116,8 +117,15 @@ class Provider(Protocol):
     async def list_secret_namespaces(self) -> list[str]:
         """The namespaces that hold secrets, sorted."""
 
-    async def set_secret(self, namespace: str, name: str, value: bytes) -> None:
-        """Create or replace a secret atomically; running replicas that refer to it see the new value."""
+    async def set_secret(
+        self, namespace: str, name: str, value: bytes, *, is_there: bool | None = None
+    ) -> bool:
+        """Create or replace a secret atomically; running replicas that refer to it see the new value.
+
+        Args:
+            is_there: True: only replace; False: only create, and of several who do so at once one succeeds;
+                None: either. The answer is False when nothing was written.
+        """
 
     async def remove_secret(self, namespace: str, name: str) -> bool:
         """Remove a secret; False when it did not exist."""

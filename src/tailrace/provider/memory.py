@@ -268,9 +268,14 @@ class MemoryProvider:
     async def list_secret_namespaces(self) -> list[str]:
         return sorted({space for space, _ in self.secrets})
 
-    async def set_secret(self, namespace: str, name: str, value: bytes) -> None:
+    async def set_secret(
+        self, namespace: str, name: str, value: bytes, *, is_there: bool | None = None
+    ) -> bool:
         _check_names(namespace, name)
+        if is_there not in (None, (namespace, name) in self.secrets):
+            return False
         self.secrets[namespace, name] = value
+        return True
 
     async def remove_secret(self, namespace: str, name: str) -> bool:
         _check_names(namespace, name)

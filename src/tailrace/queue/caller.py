@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Protocol
 
-import httpx
-
+from tailrace.queue import private
 from tailrace.queue.calls import INLINE_BYTES, Outcome, QueuedCall
 from tailrace.queue.policy import Policy
 from tailrace.runs.keeper import Runs
@@ -16,10 +14,18 @@ from tailrace.runs.record import Record
 
 # Of an answer that says what of a call was wrong so much is kept.
 WORDS_BYTES = 4096
-_INTERNAL = "X-OpenFaaS-Internal"
+_INTERNAL = b"x-openfaas-internal"
 # What describes the connection to the worker, not the answer.
 _NOT_KEPT = frozenset(
-    ("connection", "content-length", "date", "keep-alive", "transfer-encoding", "x-call-id", "x-start-time")
+    (
+        b"connection",
+        b"content-length",
+        b"date",
+        b"keep-alive",
+        b"transfer-encoding",
+        b"x-call-id",
+        b"x-start-time",
+    )
 )
 
 
@@ -36,27 +42,11 @@ class Caller(Protocol):
 
 
 class EdgeCaller:
-    """Calls over the socket that `listener.listen_private` listens on. `aclose` closes its connections."""
+    """Calls over the socket that `listener.listen_private` listens on. The edge's clocks hold for them."""
 
     def __init__(self, runs: Runs, socket: str) -> None:
         self._runs = runs
         self._socket = socket
-        # One for each call at once: a pool of many connections looks at all of them for each request.
-        self._free: list[httpx.AsyncClient] = []
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used; the default one takes 20 ms
-
-    async def aclose(self) -> None:
-        """Close the connections; calls that run are left alone, as their annotations say."""
-        while self._free:
-            await self._free.pop().aclose()
-
-    def _open(self) -> httpx.AsyncClient:
-        transport = httpx.AsyncHTTPTransport(uds=self._socket, verify=self._tls)
-        # The edge's clocks hold for these calls too, so there are none here.
-        client = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)  # noqa: S113
-        for name in list(client.headers):
-            del client.headers[name]  # the function sees what its caller sent, and no more
-        return client
 
     async def call(self, call: QueuedCall, body: bytes, policy: Policy) -> Outcome:
         """Make the call once, unless somebody else is making it or it must not be tried again."""
@@ -76,42 +66,37 @@ class EdgeCaller:
         return _joined(answer, record, tries)
 
     async def _ask(self, call: QueuedCall, body: bytes, codes: Collection[int]) -> Outcome:
-        client = self._free.pop() if self._free else self._open()
+        target = f"/function/{call.function}{call.target}".encode("latin-1")
+        lines = [*call.headers, ("X-Call-Id", call.run)]
+        if not any(name.lower() == "host" for name, _ in call.headers):
+            lines.append(("Host", "gateway"))
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines]
         try:
-            return await _ask(client, call, body, codes)
-        finally:
-            self._free.append(client)
+            async with private.post(self._socket, target, headers, body) as answer:
+                return await _read(answer, codes)
+        except private.CallBroke as broke:
+            return Outcome("", error=f"the call broke: {broke}")
 
 
-async def _ask(client: httpx.AsyncClient, call: QueuedCall, body: bytes, codes: Collection[int]) -> Outcome:
-    target = f"/function/{call.function}{call.target}".encode("latin-1")
-    lines = [*call.headers, ("X-Call-Id", call.run)]
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines]
-    # The target as it was sent: a URL's parser would write it anew.
-    request = client.build_request(
-        "POST", "http://gateway/", headers=headers, content=body, extensions={"target": target}
-    )
-    try:
-        reply = await client.send(request, stream=True)
-    except httpx.HTTPError as failed:
-        return Outcome("", error=f"the call broke: {failed or type(failed).__name__}")
-    status, is_ours = reply.status_code, _INTERNAL in reply.headers
+async def _read(answer: private.Answer, codes: Collection[int]) -> Outcome:
+    """The answer to its end; its words where it says what of the call was wrong."""
+    head = answer.head
+    status, is_ours = head.status, bool(head.get(_INTERNAL))
     kept, error = bytearray(), ""
     try:
-        async for chunk in reply.aiter_raw():
+        async for chunk in answer.body:
             room = INLINE_BYTES - len(kept)
             if room > 0 and (status in codes or is_ours or status >= 400):
                 kept += chunk[:room]
-    except httpx.HTTPError as failed:
-        error = f"the answer broke: {failed or type(failed).__name__}"
-    finally:
-        await reply.aclose()
-    headers_kept = tuple((k, v) for k, v in reply.headers.multi_items() if k.lower() not in _NOT_KEPT)
+    except private.CallBroke as broke:
+        error = f"the answer broke: {broke}"
+    sent = [(line.sent_name, line.value) for line in head.lines if line.name not in _NOT_KEPT]
     if is_ours:
         error = bytes(kept[:WORDS_BYTES]).decode("utf-8", "replace").strip()
     return Outcome(
-        "", status=status, is_ours=is_ours, error=error, headers=headers_kept, body=bytes(kept),
-        retry_after=reply.headers.get("Retry-After", ""),
+        "", status=status, is_ours=is_ours, error=error,
+        headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in sent),
+        body=bytes(kept), retry_after=head.get(b"retry-after").decode("latin-1"),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from tailrace.queue.streams import QueueBounds, Streams
 from tailrace.queue.worker import Worker
 from tailrace.runs.journal import Journal
 from tailrace.runs.keeper import Runs
-from tailrace.runs.opening import connect_nats
+from tailrace.runs.opening import close_nats, connect_nats
 from tailrace.runs.store import Store, stream_of
 from tailrace.runs.tries import Tries
 from tailrace.settings import Settings
@@ -63,10 +63,7 @@ async def open_queue(
     streams = Streams(runs.store, bounds_of(settings))
     await streams.prepare()
     caller = EdgeCaller(runs, str(socket))
-    try:
-        yield Queue(Intake(streams, runs, numbers, secret), caller, runs.tries, numbers)
-    finally:
-        await caller.aclose()
+    yield Queue(Intake(streams, runs, numbers, secret), caller, runs.tries, numbers)
 
 
 @contextlib.asynccontextmanager
@@ -135,4 +132,4 @@ async def working_alone(settings: Settings, client: Client, numbers: QueueNumber
         ) as worker:  # fmt: skip
             yield worker
     finally:
-        await nats.close()
+        await close_nats(nats)

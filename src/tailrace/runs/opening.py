@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -46,11 +47,17 @@ async def open_runs(settings: Settings, state_dir: Path, numbers: RunNumbers) ->
             own = await stack.enter_async_context(embedded_nats(nats_dir, sync_s=sync_s, limit_bytes=limit))
             urls, token = (own.url,), own.token
         client = await connect_nats(settings, urls, token)
-        stack.push_async_callback(client.close)
+        stack.push_async_callback(close_nats, client)
         runs = Runs(client, gateway_name(open_node(state_dir / "node")), settings, numbers)
         await runs.start(Bounds(settings.runs_max_age_s, settings.runs_max_bytes, settings.runs_copies))
         stack.push_async_callback(runs.aclose)
         yield runs
+
+
+async def close_nats(client: Client) -> None:
+    """Close it, also when it is lost: nats-py then writes to a transport that uvloop has closed."""
+    with contextlib.suppress(RuntimeError, OSError):
+        await client.close()
 
 
 async def connect_nats(settings: Settings, urls: Sequence[str], token: str = "") -> Client:
@@ -59,8 +66,10 @@ async def connect_nats(settings: Settings, urls: Sequence[str], token: str = "")
     Raises:
         RunsUnavailable: nobody answers.
     """
-    creds = str(settings.nats_creds) if settings.nats_creds else None
+    creds = _readable(settings.nats_creds) if settings.nats_creds else None
     client = Client()
+    told: list[Exception] = []
+    is_connecting = True
 
     async def ready() -> None:
         logger.warning("NATS answers again")
@@ -71,18 +80,40 @@ async def connect_nats(settings: Settings, urls: Sequence[str], token: str = "")
 
     async def quiet(error: Exception) -> None:
         logger.debug("NATS: %s", error)
+        if is_connecting:
+            told.append(error)
 
     try:
-        await client.connect(
-            list(urls), user_credentials=creds, token=token or None, connect_timeout=CONNECT_S,
-            max_reconnect_attempts=1, reconnect_time_wait=RECONNECT_S, name="tailrace",
-            error_cb=quiet, disconnected_cb=lost, reconnected_cb=ready,
-        )  # fmt: skip
+        # nats-py tries a server whose certificate it does not trust for ever.
+        async with asyncio.timeout(CONNECT_S * (len(urls) + 1)):
+            await client.connect(
+                list(urls), user_credentials=creds, token=token or None, connect_timeout=CONNECT_S,
+                max_reconnect_attempts=1, reconnect_time_wait=RECONNECT_S, name="tailrace",
+                error_cb=quiet, disconnected_cb=lost, reconnected_cb=ready,
+            )  # fmt: skip
     except (nats.errors.Error, OSError, TimeoutError, ValueError) as failed:
-        where = ", ".join(urls)
+        await close_nats(client)
+        # What the server says; a connection that it closed thereafter says nothing.
+        said = [error for error in told if isinstance(error, nats.errors.Error)]
+        why = (said or told[-1:] or [failed])[0]
         raise RunsUnavailable(
-            f"no NATS answers at {where}: {failed or type(failed).__name__}",
-            hint="Start it, or correct nats_url (TAILRACE_NATS_URL).",
+            f"NATS at {', '.join(urls)} cannot be used: {why or type(why).__name__}",
+            hint="Start it, or correct nats_url (TAILRACE_NATS_URL) or nats_creds (TAILRACE_NATS_CREDS).",
         ) from failed
+    is_connecting = False
+    told.clear()
     client.options["max_reconnect_attempts"] = -1  # from now on for ever
     return client
+
+
+def _readable(creds: Path) -> str:
+    """The path of a credentials file, which nats-py reads at each connection.
+
+    Raises:
+        RunsUnavailable: it cannot be read.
+    """
+    try:
+        with creds.open("rb"):
+            return str(creds)
+    except OSError as failed:
+        raise RunsUnavailable(f"nats_creds '{creds}' cannot be read: {failed.strerror}") from failed

@@ -11,6 +11,9 @@ import msgspec
 class Resources(msgspec.Struct, omit_defaults=True):
     memory: str = ""
     cpu: str = ""
+    nvidia_gpu: str = msgspec.field(default="", name="nvidia.com/gpu")
+    amd_gpu: str = msgspec.field(default="", name="amd.com/gpu")
+    intel_gpu: str = msgspec.field(default="", name="intel.com/gpu")
 
 
 class FunctionDeployment(msgspec.Struct, omit_defaults=True, rename="camel"):
@@ -78,7 +81,8 @@ class FunctionStatus(msgspec.Struct, omit_defaults=True, rename="camel"):
     limits: Resources | None = None
     requests: Resources | None = None
     read_only_root_filesystem: bool = False
-    invocation_count: float = 0.0
+    # Whole numbers, also as default: msgspec writes 0.0, and zero is to be absent.
+    invocation_count: int | float = 0
     replicas: int = 0
     available_replicas: int = 0
     usage: Usage | None = None
@@ -146,8 +150,35 @@ class PublicKey(msgspec.Struct):
 class Usage(msgspec.Struct, omit_defaults=True):
     """What a function's replicas use together: CPU in thousandths of a core, memory in bytes."""
 
-    cpu: float = 0.0
-    total_memory_bytes: float = msgspec.field(default=0.0, name="totalMemoryBytes")
+    # Whole numbers as default, as above.
+    cpu: int | float = 0
+    total_memory_bytes: int | float = msgspec.field(default=0, name="totalMemoryBytes")
+
+
+class StoreFunction(msgspec.Struct, omit_defaults=True):
+    """An item of a function store's ``functions.json``. ``images`` by platform: x86_64, arm64, armhf."""
+
+    title: str
+    name: str
+    description: str = ""
+    author: str = ""
+    images: dict[str, str] = {}  # msgspec copies it
+    repo_url: str = ""
+    icon: str = ""
+    fprocess: str = ""
+    environment: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    read_only_root_filesystem: bool = msgspec.field(default=False, name="readOnlyRootFilesystem")
+    # Ours: the template that the gateway's own functions are for.
+    lang: str = ""
+
+
+class Store(msgspec.Struct):
+    """A function store: ``functions.json``, its second version."""
+
+    version: str
+    functions: list[StoreFunction]
 
 
 class Secret(msgspec.Struct, omit_defaults=True, rename="camel"):

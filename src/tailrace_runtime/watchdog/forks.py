@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from subprocess import PIPE
 from typing import TYPE_CHECKING
 
 from tailrace_runtime.calls import Told
 from tailrace_runtime.framing import status_line
+from tailrace_runtime.watchdog import duration
 from tailrace_runtime.watchdog.tree import kill_tree
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Forks:
         self._log = log
 
     async def __call__(self, call: Call, exchange: Exchange) -> None:
+        began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
             *self._config.fprocess, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=READ_BYTES,
             env={**os.environ, **request_env(call)},
@@ -49,28 +52,27 @@ class Forks:
         ]
         try:
             if self._config.mode == "streaming":
-                await self._stream(process, exchange)
+                await self._stream(process, exchange, began)
             else:
-                await self._serialize(process, exchange, beside[1], words)
+                await self._serialize(process, exchange, beside[1], words, began)
         finally:
             if process.returncode is None:
                 kill_tree(process.pid)
             await asyncio.shield(asyncio.gather(process.wait(), *beside, return_exceptions=True))
 
-    async def _stream(self, process: asyncio.subprocess.Process, exchange: Exchange) -> None:
+    async def _stream(self, process: asyncio.subprocess.Process, exchange: Exchange, began: float) -> None:
         assert process.stdout is not None
+        kind = ("Content-Type", self._config.content_type)
         while data := await process.stdout.read(READ_BYTES):
             if not exchange.is_started:
-                exchange.start(status_line(200), [("Content-Type", self._config.content_type)])
+                exchange.start(status_line(200), [kind, duration.since(began)])
             exchange.write(data)
             await exchange.wait_writable()
         code = await process.wait()
         if code:
             raise self._failed(f"the process ended with exit code {code}")
         if not exchange.is_started:
-            exchange.start(
-                status_line(200), [("Content-Type", self._config.content_type), ("Content-Length", "0")]
-            )
+            exchange.start(status_line(200), [kind, ("Content-Length", "0"), duration.since(began)])
         exchange.finish()
 
     async def _serialize(
@@ -79,6 +81,7 @@ class Forks:
         exchange: Exchange,
         listening: asyncio.Future[None],
         words: bytearray,
+        began: float,
     ) -> None:
         assert process.stdout is not None
         answer = bytearray()
@@ -92,7 +95,8 @@ class Forks:
         code = await process.wait()
         status, kind = (500, "text/plain; charset=utf-8") if code else (200, self._config.content_type)
         body = bytes(words) or b"exit code %d\n" % code if code else bytes(answer)
-        exchange.start(status_line(status), [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        headers = [("Content-Type", kind), ("Content-Length", str(len(body))), duration.since(began)]
+        exchange.start(status_line(status), headers)
         exchange.finish(body)
 
     def _failed(self, words: str) -> ProcessFailed:

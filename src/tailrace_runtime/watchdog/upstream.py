@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 import httptools
 
 from tailrace_runtime.calls import Told
+from tailrace_runtime.watchdog import duration
 
 if TYPE_CHECKING:
     from tailrace_runtime.call import Call
@@ -80,6 +82,7 @@ class _Answer:
         self._is_head = call.method == "HEAD"
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[str, str]] = []
+        self._began = time.monotonic()
         self._reason = ""
         self._head_bytes = 0
         self._body: list[bytes] = []
@@ -133,11 +136,12 @@ class _Answer:
             self.is_over = True
 
     def _kept(self) -> Headers:
-        return [
+        kept = [
             (name, value)
             for name, value in self._headers
             if name.lower() not in _HOP_BY_HOP or name.lower() == "content-length"
         ]
+        return [*kept, duration.since(self._began)]
 
     def on_body(self, body: bytes) -> None:
         if not self.is_over:

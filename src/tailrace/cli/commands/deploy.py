@@ -1,32 +1,31 @@
-"""``tailrace deploy``: the stack file's functions onto a gateway that is running."""
+"""``tailrace deploy``: the stack file's functions, or one image, onto a gateway that is running."""
 
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tailrace.cli import changes
 from tailrace.cli.options import (
     AsJson,
     Builtin,
     Envsubst,
     Filter,
     GatewayOrStack,
+    Namespace,
     Regex,
     StackFile,
     Tag,
     TagMode,
+    Wait,
 )
-from tailrace.cli.result import FAILED, Result, finish, print_note
-from tailrace.errors import TailraceError
+from tailrace.cli.result import Result, finish, print_note
+from tailrace.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from tailrace.cli.rollout import Outcome
     from tailrace.cli.stackfile import StackFunction
     from tailrace.client import Client
 
@@ -39,79 +38,88 @@ def command(
     envsubst: Envsubst = True,
     tag: Tag = TagMode.LATEST,
     builtin: Builtin = True,
-    wait: Annotated[bool, typer.Option(help="Wait until the new code answers.")] = True,
+    image: Annotated[
+        str, typer.Option("--image", metavar="IMAGE", help="Deploy this image instead of a stack file.")
+    ] = "",
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Its name, with --image.")] = "",
+    namespace: Namespace = "",
+    env: changes.Env = None,
+    label: changes.Label = None,
+    annotation: changes.Annotation = None,
+    secret: changes.SecretNames = None,
+    constraint: changes.Constraint = None,
+    fprocess: Annotated[
+        str, typer.Option("--fprocess", metavar="COMMAND", help="What runs under the watchdog.")
+    ] = "",
+    memory_limit: Annotated[str, typer.Option(help="Such as 128Mi; kept and shown.")] = "",
+    cpu_limit: Annotated[str, typer.Option(help="Such as 500m; kept and shown.")] = "",
+    memory_request: Annotated[str, typer.Option(help="Such as 64Mi; kept and shown.")] = "",
+    cpu_request: Annotated[str, typer.Option(help="Such as 50m; kept and shown.")] = "",
+    readonly: Annotated[bool, typer.Option("--readonly", help="Kept and shown.")] = False,
+    replace: changes.Replace = False,
+    wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Pack, upload and deploy the functions of a stack file, and wait until they answer.
+
+    With --image and --name one function is deployed from an image that the gateway has. The options for
+    variables, labels and so on are added to what the stack file says.
 
     \b
     Examples:
       tailrace deploy
       tailrace deploy -f stack.yaml --filter 'web-*' --gateway https://fn.example.com
+      tailrace deploy --image lab/hello:1.2 --name hello --env LEVEL=debug -n staging
     """
-    from tailrace.cli.imagetags import as_chosen
+    from tailrace.cli.deploying import deploy_all
     from tailrace.cli.session import chosen_gateway, with_client
+
+    changed = changes.read_changes(
+        env=env,
+        label=label,
+        annotation=annotation,
+        secret=secret,
+        constraint=constraint,
+        namespace=namespace,
+        fprocess=fprocess,
+        limits=changes.resources(memory_limit, cpu_limit),
+        requests=changes.resources(memory_request, cpu_request),
+        read_only=readonly,
+    )
+    of_stack = ""
+    if image or name:
+        functions: tuple[StackFunction, ...] = (_of_image(image, name, file),)
+    else:
+        functions, of_stack = _of_stack(file, filter, regex, tag, expand=envsubst, builtin=builtin)
+    functions = tuple(changed.apply(function) for function in functions)
+
+    async def use(client: Client) -> Result:
+        return await deploy_all(client, functions, wait=wait, is_replacing=replace)
+
+    finish(with_client(chosen_gateway(gateway, of_stack), use), as_json=as_json)
+
+
+def _of_image(image: str, name: str, file: str | None) -> StackFunction:
+    from tailrace.cli.session import function_name
+    from tailrace.cli.stackfile import StackFunction
+
+    if file or not image or not name:
+        raise InvalidRequest(
+            "expected --image with --name, or a stack file",
+            hint="tailrace deploy --image IMAGE --name NAME, or: tailrace deploy -f stack.yaml",
+        )
+    return StackFunction(name=function_name(name), image=image)
+
+
+def _of_stack(
+    file: str | None, pattern: str | None, regex: str | None, tag: TagMode, *, expand: bool, builtin: bool
+) -> tuple[tuple[StackFunction, ...], str]:
+    from tailrace.cli.imagetags import as_chosen
     from tailrace.cli.stackfile import find_stack_file, load_stack
 
-    stack = load_stack(find_stack_file(file, Path.cwd()), os.environ, expand=envsubst)
-    chosen = stack.select(pattern=filter, regex=regex)
+    stack = load_stack(find_stack_file(file, Path.cwd()), os.environ, expand=expand)
+    chosen = stack.select(pattern=pattern, regex=regex)
     functions = as_chosen(chosen, tag=tag, builtin=builtin, folder=stack.path.parent)
     for note in stack.notes_on(functions):
         print_note(note)
-
-    async def use(client: Client) -> Result:
-        outcomes = await _deploy(client, functions, wait=wait)
-        data = [
-            {"name": f.name.short, "url": client.function_url(f.name), "ready": o.is_ready, "error": o.error}
-            for f, o in outcomes
-        ]
-        failed = any(o.error for _, o in outcomes)
-        return Result("", data, exit_code=FAILED if failed else 0)
-
-    finish(with_client(chosen_gateway(gateway, stack.gateway), use), as_json=as_json)
-
-
-async def _deploy(
-    client: Client, functions: tuple[StackFunction, ...], *, wait: bool
-) -> list[tuple[StackFunction, Outcome]]:
-    import asyncio
-
-    from tailrace.cli.rollout import Outcome, Package, named_after, pack, send, wait_outcome
-    from tailrace.settings import MIB
-
-    async def settle(package: Package, revision: str, begin: float) -> Outcome:
-        outcome = await wait_outcome(client, package, revision) if wait else Outcome(is_ready=False)
-        _report(package.function, outcome, client.function_url(package.function.name), begin, wait=wait)
-        return outcome
-
-    sent: list[tuple[StackFunction, asyncio.Task[Outcome] | Outcome]] = []
-    async with asyncio.TaskGroup() as group:
-        for function in functions:
-            begin = time.monotonic()
-            try:
-                package = await asyncio.to_thread(pack, function, limit_bytes=64 * MIB, extra_env={})
-                for note in package.notes:
-                    print_note(f"{function.name.short}: {note}")
-                revision = await send(client, package)
-            except TailraceError as failed:
-                if len(functions) == 1:
-                    raise named_after(failed, function) from failed
-                outcome = Outcome(is_ready=False, error=failed.text)
-                _report(function, outcome, "", begin, wait=wait)
-                sent.append((function, outcome))
-            else:
-                sent.append((function, group.create_task(settle(package, revision, begin))))
-    return [(f, o.result() if isinstance(o, asyncio.Task) else o) for f, o in sent]
-
-
-def _report(function: StackFunction, outcome: Outcome, url: str, begin: float, *, wait: bool) -> None:
-    name = function.name.short
-    if outcome.error:
-        typer.echo(f"{name}: failed: {outcome.error}", err=True)
-        if outcome.serves_old:
-            typer.echo(f"{name}: the earlier code still serves", err=True)
-    elif wait:
-        took = time.monotonic() - begin
-        typer.echo(f"{name}: ready in {took:.2f} s (import {outcome.import_s:.2f} s)  {url}", err=True)
-    else:
-        typer.echo(f"{name}: deployed  {url}", err=True)
+    return functions, stack.gateway

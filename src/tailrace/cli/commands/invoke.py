@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,18 @@ def command(
     query: Annotated[
         list[str] | None, typer.Option("--query", metavar="K=V", help="A query parameter; repeatable.")
     ] = None,
+    content_type: Annotated[
+        str, typer.Option("--content-type", metavar="TYPE", help="The body's type. Default: text/plain.")
+    ] = "",
+    sign: Annotated[
+        str, typer.Option("--sign", metavar="HEADER", help="Sign the body with --key, in this header.")
+    ] = "",
+    key: Annotated[
+        str, typer.Option("--key", metavar="KEY", help="The key for --sign; @FILE reads it from a file.")
+    ] = "",
+    is_async: Annotated[
+        bool, typer.Option("--async", "-a", help="Only hand the call in; print the run's id.")
+    ] = False,
     path: Annotated[str, typer.Option("--path", metavar="PATH", help="A path below the function.")] = "",
     gateway: Gateway = None,
     namespace: Namespace = "",
@@ -53,29 +66,35 @@ def command(
       tailrace invoke stream -d 'What are some calorie dense foods?'
       cat question.txt | tailrace invoke stream
       tailrace invoke api --method GET --path /users/7 --query verbose=1
+      tailrace invoke report --async -H 'X-Callback-Url: https://example.com/done'
+      tailrace invoke hook --sign X-Hub-Signature-256 --key @key.txt -d '{}'
     """
     from tailrace.cli.session import function_name, with_client
     from tailrace.client import Call
 
+    body = _body(data, method)
     call = Call(
         function=function_name(name, namespace),
-        body=_body(data, method),
+        body=body,
         method=method,
         path=path,
         query=tuple(_pair(text, "=", "--query") for text in query or ()),
-        headers=_headers(header or []),
+        headers=(*_headers(header or [], content_type), *_signature(sign, key, body)),
+        is_async=is_async,
     )
 
     async def use(client: Client) -> Result:
         return await run(client, call, as_json=as_json)
 
-    finish(with_client(gateway, use))
+    finish(with_client(gateway, use), as_json=as_json and is_async)
 
 
 async def run(client: Client, call: Call, *, as_json: bool) -> Result:
     """Make the call and print; the result holds the exit code only."""
     async with client.call(call) as reply:
-        if reply.is_from_gateway:
+        if call.is_async and reply.status == 202:
+            return _accepted(client, reply)
+        if reply.is_from_gateway or call.is_async:
             raise await _gateway_error(reply)
         error = await _print(reply, as_json=as_json)
     if error is None and reply.status >= 400:
@@ -85,6 +104,12 @@ async def run(client: Client, call: Call, *, as_json: bool) -> Result:
         print_error(error)
         return Result(exit_code=FAILED)
     return Result()
+
+
+def _accepted(client: Client, reply: Reply) -> Result:
+    location = f"{client.url}{reply.location}" if reply.location.startswith("/") else reply.location
+    notes = (f"accepted; watch it: tailrace runs attach {reply.call_id}",)
+    return Result(reply.call_id, {"id": reply.call_id, "location": location}, notes)
 
 
 async def _print(reply: Reply, *, as_json: bool) -> TailraceError | None:
@@ -126,11 +151,7 @@ def _write(data: bytes) -> None:
 
 def _body(data: str | None, method: str) -> bytes:
     if data is not None and data.startswith("@"):
-        try:
-            with open(data[1:], "rb") as file:  # noqa: PTH123  # a person's path, opened once
-                return file.read()
-        except OSError as failed:
-            raise InvalidRequest(f"cannot read {data[1:]}: {failed.strerror}") from failed
+        return _read_file(data[1:])
     if data is not None:
         return data.encode("utf-8", "surrogateescape")
     # Nobody types a body into a terminal by accident: without -d there is none, and nothing hangs.
@@ -139,10 +160,28 @@ def _body(data: str | None, method: str) -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _headers(texts: list[str]) -> tuple[tuple[str, str], ...]:
+def _signature(header: str, key: str, body: bytes) -> tuple[tuple[str, str], ...]:
+    """``sha256=<hex HMAC>`` of the body, as OpenFaaS's clients sign."""
+    if bool(header) != bool(key):
+        raise InvalidRequest("--sign HEADER and --key KEY belong together")
+    if not header:
+        return ()
+    secret = _read_file(key[1:]).strip() if key.startswith("@") else key.encode("utf-8", "surrogateescape")
+    return ((header, f"sha256={hmac.new(secret, body, 'sha256').hexdigest()}"),)
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  # a person's path, opened once
+            return file.read()
+    except OSError as failed:
+        raise InvalidRequest(f"cannot read {path}: {failed.strerror}") from failed
+
+
+def _headers(texts: list[str], content_type: str) -> tuple[tuple[str, str], ...]:
     headers = [_pair(text, ":", "--header") for text in texts]
     if not any(key.lower() == "content-type" for key, _ in headers):
-        headers.append(("Content-Type", "text/plain"))
+        headers.append(("Content-Type", content_type or "text/plain"))
     return tuple(headers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,10 +15,22 @@ if TYPE_CHECKING:
     from tailrace.wire.openfaas import FunctionStatus
 
 
+class SortBy(enum.StrEnum):
+    """What the list is sorted by: names upwards, the others from the most down."""
+
+    NAME = "name"
+    INVOCATIONS = "invocations"
+    CREATION = "creation"
+
+
 def command(
     gateway: Gateway = None,
     namespace: Namespace = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the names.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also when each was deployed.")] = False,
+    sort: Annotated[
+        SortBy, typer.Option("--sort", help="By name, calls, or the newest first.")
+    ] = SortBy.NAME,
     as_json: AsJson = False,
 ) -> None:
     """List the functions of a gateway.
@@ -25,31 +38,38 @@ def command(
     \b
     Examples:
       tailrace list
+      tailrace list --sort invocations
       tailrace list --json
     """
     from tailrace.cli.session import with_client
 
     async def use(client: Client) -> Result:
-        functions = sorted(await client.list_functions(namespace), key=lambda f: f.name)
+        functions = ordered(await client.list_functions(namespace), sort)
         import msgspec
 
-        text = "\n".join(f.name for f in functions) if quiet else render(functions)
+        text = "\n".join(f.name for f in functions) if quiet else render(functions, verbose=verbose)
         return Result(text, msgspec.to_builtins(functions))
 
     finish(with_client(gateway, use), as_json=as_json)
 
 
-def render(functions: list[FunctionStatus]) -> str:
+def ordered(functions: list[FunctionStatus], by: SortBy) -> list[FunctionStatus]:
+    """The functions in the order that is asked for; equal ones by name."""
+    named = sorted(functions, key=lambda f: f.name)
+    if by is SortBy.INVOCATIONS:
+        return sorted(named, key=lambda f: -f.invocation_count)
+    return named if by is SortBy.NAME else sorted(named, key=lambda f: f.created_at, reverse=True)
+
+
+def render(functions: list[FunctionStatus], *, verbose: bool = False) -> str:
     """The table that a person reads."""
+    from tailrace.cli.columns import columns
+
     if not functions:
         return "no functions yet; make one: tailrace new hello --lang python3-stream"
-    rows = [("NAME", "STATE", "REPLICAS", "CALLS", "IMAGE")]
+    rows = [("NAME", "STATE", "REPLICAS", "CALLS", "IMAGE", *(("DEPLOYED",) if verbose else ()))]
     for f in functions:
         state = f.tailrace.state if f.tailrace else ("ready" if f.available_replicas else "not ready")
-        rows.append(
-            (f.name, state, f"{f.available_replicas}/{f.replicas}", f"{f.invocation_count:.0f}", f.image)
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+        row = (f.name, state, f"{f.available_replicas}/{f.replicas}", f"{f.invocation_count:.0f}", f.image)
+        rows.append((*row, *((f.created_at,) if verbose else ())))
+    return columns(rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailrace.cli.options import Gateway
+from tailrace.cli.options import AsJson, Gateway
 from tailrace.cli.result import Result, finish, run_async
 from tailrace.errors import NotAuthenticated
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def command(
     gateway: Gateway = None,
     username: Annotated[str, typer.Option("--username", "-u", help="The user.")] = "admin",
-    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read it from stdin.")] = False,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", "-s", help="Read it from stdin.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check a gateway's password and keep it in ~/.openfaas/config.yml, where faas-cli finds it too.
 
@@ -48,6 +51,7 @@ def command(
     async def work() -> Result:
         async with open_client(url, authorization=authorization) as client:
             await check(client)
-        return Result(f"saved for {url} in {save_basic(url, authorization, os.environ)}")
+        path = save_basic(url, authorization, os.environ)
+        return Result(f"saved for {url} in {path}", {"gateway": url, "file": str(path)})
 
-    finish(run_async(work()))
+    finish(run_async(work()), as_json=as_json)

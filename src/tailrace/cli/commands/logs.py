@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 def command(
     name: FunctionArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", min=0, metavar="N", help="Only the last N.")] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="Only since: 5m, 1h30m, or RFC 3339.")
+    tail: Annotated[
+        int | None, typer.Option("--tail", "--lines", min=0, metavar="N", help="Only the last N.")
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", "--since-time", metavar="TIME", help="Only since: 5m, 1h30m, or RFC 3339."),
+    ] = None,
+    instance: Annotated[
+        str, typer.Option("--instance", metavar="ID", help="Only this replica's, as `describe` names it.")
+    ] = "",
     gateway: Gateway = None,
     namespace: Namespace = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
@@ -50,7 +56,9 @@ def command(
         from tailrace.cli.terminal import paint_for
 
         view = LogView(sys.stdout, paint_for(sys.stdout, os.environ))
-        async for message in client.follow_logs(wanted, since=moment, tail=tail, is_following=follow):
+        async for message in client.follow_logs(
+            wanted, since=moment, tail=tail, instance=instance, is_following=follow
+        ):
             if as_json:
                 sys.stdout.write(msgspec.json.encode(message).decode() + "\n")
                 sys.stdout.flush()

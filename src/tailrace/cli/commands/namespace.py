@@ -1,4 +1,4 @@
-"""``tailrace namespace``: make, list and remove namespaces."""
+"""``tailrace namespace``: make, look at, change, list and remove namespaces."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from tailrace.names import is_function_label
 
 if TYPE_CHECKING:
     from tailrace.client import Client
+    from tailrace.wire.openfaas import FunctionNamespace
 
-app = typer.Typer(no_args_is_help=True, help="Create, list and remove namespaces.", rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True, help="Create, get, update, list and remove namespaces.", rich_markup_mode=None
+)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The namespace: a-z, 0-9 and '-'.")]
-Pairs = list[str] | None
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="K=V", help="A label; may be given often.")
+]
+Annotations = Annotated[
+    list[str] | None, typer.Option("--annotation", metavar="K=V", help="An annotation; may be given often.")
+]
 
 
 @app.command("create", short_help="Create a namespace.", cls=Command)
 def create(
     name: Name,
-    label: Annotated[
-        Pairs, typer.Option("--label", metavar="K=V", help="A label; may be given often.")
-    ] = None,
-    annotation: Annotated[
-        Pairs, typer.Option("--annotation", metavar="K=V", help="An annotation; may be given often.")
-    ] = None,
+    label: Labels = None,
+    annotation: Annotations = None,
     gateway: Gateway = None,
+    as_json: AsJson = False,
 ) -> None:
     """Create a namespace, so that it is listed before anything is in it.
 
@@ -43,9 +48,51 @@ def create(
 
     async def use(client: Client) -> Result:
         await client.create_namespace(_checked(name), labels, annotations)
-        return Result(f"created {name}")
+        return Result(f"created {name}", _data(await client.get_namespace(name)))
 
-    finish(with_client(gateway, use))
+    finish(with_client(gateway, use), as_json=as_json)
+
+
+@app.command("get", short_help="Show what is written about a namespace.", cls=Command)
+def get(name: Name, gateway: Gateway = None, as_json: AsJson = False) -> None:
+    """Show a namespace's labels and annotations."""
+    from tailrace.cli.session import with_client
+
+    async def use(client: Client) -> Result:
+        found = await client.get_namespace(_checked(name))
+        rows = (
+            ("Name", found.name),
+            ("Labels", _shown(found.labels)),
+            ("Annotations", _shown(found.annotations)),
+        )
+        return Result("\n".join(f"{key + ':':<13}{value}" for key, value in rows), _data(found))
+
+    finish(with_client(gateway, use), as_json=as_json)
+
+
+@app.command("update", short_help="Replace what is written about a namespace.", cls=Command)
+def update(
+    name: Name,
+    label: Labels = None,
+    annotation: Annotations = None,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace all labels and annotations of a namespace by those that are given.
+
+    \b
+    Examples:
+      tailrace namespace update staging --label team=search
+    """
+    from tailrace.cli.session import with_client
+
+    labels, annotations = _pairs(label), _pairs(annotation)
+
+    async def use(client: Client) -> Result:
+        await client.update_namespace(_checked(name), labels, annotations)
+        return Result(f"updated {name}", _data(await client.get_namespace(name)))
+
+    finish(with_client(gateway, use), as_json=as_json)
 
 
 @app.command("list", short_help="List the namespaces.", cls=Command)
@@ -61,15 +108,15 @@ def list_(gateway: Gateway = None, as_json: AsJson = False) -> None:
 
 
 @app.command("remove", short_help="Remove an empty namespace.", cls=Command)
-def remove(name: Name, gateway: Gateway = None) -> None:
+def remove(name: Name, gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Remove a namespace that holds neither functions nor secrets."""
     from tailrace.cli.session import with_client
 
     async def use(client: Client) -> Result:
         await client.remove_namespace(_checked(name))
-        return Result(f"removed {name}")
+        return Result(f"removed {name}", {"name": name})
 
-    finish(with_client(gateway, use))
+    finish(with_client(gateway, use), as_json=as_json)
 
 
 def _checked(name: str) -> str:
@@ -79,6 +126,15 @@ def _checked(name: str) -> str:
             hint="Use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit.",
         )
     return name
+
+
+def _data(namespace: FunctionNamespace) -> dict[str, object]:
+    labels, annotations = namespace.labels or {}, namespace.annotations or {}
+    return {"name": namespace.name, "labels": labels, "annotations": annotations}
+
+
+def _shown(pairs: dict[str, str] | None) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted((pairs or {}).items())) or "none"
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:

@@ -4,26 +4,52 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tailrace.cli.options import AsJson
 from tailrace.cli.result import Result, finish
 from tailrace.errors import AlreadyExists, InvalidDeployment, InvalidRequest
+from tailrace.gateway_url import DEFAULT_GATEWAY
 from tailrace.names import is_function_label
 
-_HEAD = "version: 1.0\nprovider:\n  name: openfaas\n  gateway: http://127.0.0.1:8080\nfunctions:\n"
+_HEAD = "version: 1.0\nprovider:\n  name: openfaas\n  gateway: {gateway}\nfunctions:\n"
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The function's name: a-z, 0-9 and '-'.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The function's name: a-z, 0-9 and '-'.", show_default=False)
+    ] = "",
     lang: Annotated[str, typer.Option("--lang", metavar="L", help="The template.")] = "python3-stream",
     append: Annotated[
-        Path | None, typer.Option("--append", metavar="FILE", help="Add to this stack file.")
+        Path | None, typer.Option("--append", "-a", metavar="FILE", help="Add to this stack file.")
     ] = None,
+    handler: Annotated[
+        str, typer.Option("--handler", metavar="FOLDER", help="Where its code goes. Default: NAME.")
+    ] = "",
+    prefix: Annotated[
+        str,
+        typer.Option(
+            "--prefix",
+            "-p",
+            envvar="OPENFAAS_PREFIX",
+            show_envvar=False,
+            metavar="PREFIX",
+            help="What its image's name begins with. Default: $OPENFAAS_PREFIX.",
+        ),
+    ] = "",
+    gateway: Annotated[
+        str, typer.Option("--gateway", "-g", metavar="URL", help="The gateway that a new stack file names.")
+    ] = DEFAULT_GATEWAY,
+    list_templates: Annotated[
+        bool, typer.Option("--list", help="List the templates instead, as `template list` does.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Make a function: NAME/handler.py, NAME/requirements.txt and stack.yaml.
+    """Make a function: its folder, with what its template begins with, and stack.yaml.
 
     \b
     Templates:
@@ -31,66 +57,101 @@ def command(
       python3-flask          handle(req), anything Flask accepts     (-debian: the same here)
       python3-http           handle(event, context)                  (-debian: the same here)
       python3-asgi           an ASGI app: WebSocket, Starlette, FastAPI
+      ./template/L           any that was pulled: tailrace template pull
     \b
     Examples:
       tailrace new hello
       tailrace new stream --lang python3-flask --append stack.yaml
     """
-    finish(make(name, lang, append, Path.cwd()))
+    if list_templates:
+        from tailrace.cli.commands.template import listed
+
+        finish(listed(), as_json=as_json)
+    finish(
+        make(name, lang, append, Path.cwd(), handler=handler, prefix=prefix, gateway=gateway), as_json=as_json
+    )
 
 
-def make(name: str, lang: str, append: Path | None, folder: Path) -> Result:
+def make(
+    name: str,
+    lang: str,
+    append: Path | None,
+    folder: Path,
+    *,
+    handler: str = "",
+    prefix: str = "",
+    gateway: str = DEFAULT_GATEWAY,
+) -> Result:
     """Write the files below folder.
 
     Raises:
         InvalidRequest, InvalidDeployment: the name, the template or the stack file is not usable.
         AlreadyExists: a file would be overwritten.
     """
-    from tailrace.build.templates import find_template
-
     if not is_function_label(name):
         raise InvalidRequest(
-            f"'{name}' is no function name",
+            f"'{name}' is no function name" if name else "expected a function's name",
             hint="Use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit.",
         )
-    template = find_template(lang)
-    home = folder / name
+    starter = _starter(lang, folder)
+    home = folder / (handler or name)
+    shown = os.path.relpath(home, folder)
     if home.exists():
-        raise AlreadyExists(f"{name}/ exists already", hint="Choose another name; nothing was written.")
+        raise AlreadyExists(f"{shown}/ exists already", hint="Choose another name; nothing was written.")
     if append is None and (found := _existing(folder)):
         raise AlreadyExists(
             f"{found} exists already", hint=f"Add to it: tailrace new {name} --lang {lang} --append {found}"
         )
     stack_file = folder / (append or "stack.yaml")
-    handler = os.path.relpath(home, stack_file.parent)
-    entry = f"  {name}:\n    lang: {lang}\n    handler: ./{handler}\n    image: {name}:latest\n"
-    text = _HEAD + entry if append is None else _appended(stack_file, name, entry)
-    _copy_starter(template.path / "function", home)
+    relative = os.path.relpath(home, stack_file.parent)
+    relative = relative if relative.startswith("..") else f"./{relative}"
+    image = f"{prefix.rstrip('/')}/{name}" if prefix else name
+    entry = f"  {name}:\n    lang: {lang}\n    handler: {relative}\n    image: {image}:latest\n"
+    head = _HEAD.format(gateway=gateway)
+    text = head + entry if append is None else _appended(stack_file, name, entry)
+    files = _copy_starter(starter, home)
     try:
         _check(text, stack_file, name)
         stack_file.write_text(text, encoding="utf-8")
     except BaseException:
-        _remove_starter(home)
+        shutil.rmtree(home)
         raise
-    return _made(name, stack_file, append)
+    return _made(name, [f"{shown}/{file}" for file in files], stack_file, append)
 
 
-def _made(name: str, stack_file: Path, append: Path | None) -> Result:
+def _made(name: str, files: list[str], stack_file: Path, append: Path | None) -> Result:
     verb = f"added to {append}" if append else f"made {stack_file.name}"
     option = "" if append is None or append.name in ("stack.yaml", "stack.yml") else f" -f {append}"
-    return Result(f"made {name}/handler.py and {name}/requirements.txt, {verb}\nnext: tailrace up{option}")
+    listed = f"{', '.join(files[:-1])} and {files[-1]}" if len(files) > 1 else "".join(files)
+    data = {"name": name, "files": files, "stackFile": str(append or stack_file.name)}
+    return Result(f"made {listed}, {verb}\nnext: tailrace up{option}", data)
 
 
-def _copy_starter(source: Path, home: Path) -> None:
-    home.mkdir()
-    for file in ("handler.py", "requirements.txt"):
-        (home / file).write_bytes((source / file).read_bytes())
+def _starter(lang: str, folder: Path) -> Path:
+    """What a function of this template begins with: the pulled template's, else ours."""
+    from tailrace.build.templatefile import read_template_file
+    from tailrace.build.templates import find_template
+    from tailrace.cli.templates import pulled
+
+    if (path := pulled(folder).get(lang)) is None:
+        try:
+            return find_template(lang).path / "function"
+        except InvalidDeployment as unknown:
+            pull = f"Or pull it: tailrace template store pull {lang}"
+            hint = f"{unknown.hint} {pull}" if unknown.hint else pull
+            raise InvalidDeployment(unknown.message, hint=hint) from None
+    inner = Path(os.path.normpath(path / (read_template_file(path).handler_folder or "function")))
+    if not inner.is_relative_to(path) or not inner.is_dir():
+        raise InvalidDeployment(f"template '{lang}' has no folder for its handler")
+    return inner
 
 
-def _remove_starter(home: Path) -> None:
-    for file in home.iterdir():
-        file.unlink()
-    home.rmdir()
+def _copy_starter(source: Path, home: Path) -> list[str]:
+    """Copy it; the files' names, sorted, the handler first."""
+    skipped = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(source, home, ignore=skipped)
+    names = [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
+    return sorted(names, key=lambda file: (not file.startswith("handler."), file))
 
 
 def _existing(folder: Path) -> str | None:

@@ -141,13 +141,12 @@ def _recorded(record: RunRecord) -> str:
 
 
 def _table(records: list[RunRecord]) -> str:
+    from tailrace.cli.columns import columns
+
     if not records:
         return "no runs; record a call: curl -H 'X-Tailrace-Record: 1' ..."
     rows = [("RUN", "FUNCTION", "STATE", "CREATED", "EVENTS", "BYTES")]
     rows += [
         (r.id, r.function, r.state, r.created_at[:19] + "Z", str(r.events), str(r.bytes)) for r in records
     ]
-    widths = [max(len(row[at]) for row in rows) for at in range(6)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return columns(rows)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailrace.cli.options import FunctionArgument, Gateway, Namespace
+from tailrace.cli.options import AsJson, FunctionArgument, Gateway, Namespace
 from tailrace.cli.result import Result, finish
 from tailrace.options import MAX_REPLICAS
 
@@ -19,6 +19,7 @@ def command(
     replicas: Annotated[int, typer.Argument(metavar="N", min=0, max=MAX_REPLICAS, help="So many replicas.")],
     gateway: Gateway = None,
     namespace: Namespace = "",
+    as_json: AsJson = False,
 ) -> None:
     """Give a function so many replicas; with 0 it sleeps until its next call.
 
@@ -33,6 +34,7 @@ def command(
 
     async def use(client: Client) -> Result:
         await client.scale_function(function, replicas)
-        return Result(f"{function.short} is to have {replicas} replica{'' if replicas == 1 else 's'}")
+        text = f"{function.short} is to have {replicas} replica{'' if replicas == 1 else 's'}"
+        return Result(text, {"name": function.short, "replicas": replicas})
 
-    finish(with_client(gateway, use))
+    finish(with_client(gateway, use), as_json=as_json)

@@ -1,4 +1,4 @@
-"""``tailrace secret``: create, list and remove secrets. Values are read from files or stdin, never shown."""
+"""``tailrace secret``: create, update, list and remove secrets. Values go in and are never shown."""
 
 from __future__ import annotations
 
@@ -10,29 +10,36 @@ import typer
 
 from tailrace.cli.options import AsJson, Gateway, Namespace
 from tailrace.cli.result import Result, finish
+from tailrace.cli.secretvalue import take_value
 from tailrace.cli.usage import Command
-from tailrace.errors import AlreadyExists, InvalidRequest
+from tailrace.errors import AlreadyExists, InvalidRequest, NotFound
+from tailrace.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from tailrace.client import Client
+    from tailrace.wire.openfaas import Secret
 
-# As Kubernetes has it, so that a secret that works here works there.
-LIMIT_BYTES = 1024 * 1024
-
-app = typer.Typer(no_args_is_help=True, help="Create, list and remove secrets.", rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True, help="Create, update, list and remove secrets.", rich_markup_mode=None
+)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name: a-z, 0-9, '-' and '.'.")]
+
+
+FromFile = Annotated[
+    Path | None, typer.Option("--from-file", metavar="FILE", help="Read the value from a file.")
+]
+Trim = Annotated[bool, typer.Option(help="Drop white space around the value.")]
 
 
 @app.command("create", short_help="Create a secret from a file or stdin.", cls=Command)
 def create(
     name: Name,
-    from_file: Annotated[
-        Path | None, typer.Option("--from-file", metavar="FILE", help="Read the value from a file.")
-    ] = None,
+    from_file: FromFile = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace one that exists.")] = False,
-    trim: Annotated[bool, typer.Option(help="Drop white space around the value.")] = True,
+    trim: Trim = True,
     gateway: Gateway = None,
     namespace: Namespace = "",
+    as_json: AsJson = False,
 ) -> None:
     """Create a secret from a file or from stdin (so that the value is in no shell history).
 
@@ -43,19 +50,47 @@ def create(
     """
     from tailrace.cli.session import with_client
 
-    value = read_value(from_file)
-    value = value.strip() if trim else value
-    if not value:
-        raise InvalidRequest("the secret's value is empty", hint="Give it by --from-file FILE or on stdin.")
+    value = _given(from_file, trim=trim)
 
     async def use(client: Client) -> Result:
         if replace:
             await client.put_secret(name, value, namespace=namespace)
         else:
             await _create(client, name, value, namespace)
-        return Result(f"{'stored' if replace else 'created'} {name}")
+        data = {"name": name, "namespace": namespace or DEFAULT_NAMESPACE}
+        return Result(f"{'stored' if replace else 'created'} {name}", data)
 
-    finish(with_client(gateway, use))
+    finish(with_client(gateway, use), as_json=as_json)
+
+
+@app.command("update", short_help="Give a secret another value.", cls=Command)
+def update(
+    name: Name,
+    from_file: FromFile = None,
+    trim: Trim = True,
+    gateway: Gateway = None,
+    namespace: Namespace = "",
+    as_json: AsJson = False,
+) -> None:
+    """Replace the value of a secret that is there; functions read the new one from then on.
+
+    \b
+    Examples:
+      tailrace secret update openai-api-key --from-file key.txt
+      pass openai | tailrace secret update openai-api-key
+    """
+    from tailrace.cli.session import with_client
+
+    value = _given(from_file, trim=trim)
+
+    async def use(client: Client) -> Result:
+        try:
+            await client.update_secret(name, value, namespace=namespace)
+        except NotFound as missing:
+            raise NotFound(missing.message, hint=f"Create it: tailrace secret create {name}") from None
+        return Result(f"updated {name}", {"name": name, "namespace": namespace or DEFAULT_NAMESPACE})
+
+    finish(with_client(gateway, use), as_json=as_json)
 
 
 async def _create(client: Client, name: str, value: bytes, namespace: str) -> None:
@@ -66,45 +101,72 @@ async def _create(client: Client, name: str, value: bytes, namespace: str) -> No
 
 
 @app.command("list", short_help="List the names of secrets.", cls=Command)
-def list_(gateway: Gateway = None, namespace: Namespace = "", as_json: AsJson = False) -> None:
-    """List the names of secrets; values never come out."""
+def list_(
+    gateway: Gateway = None,
+    namespace: Namespace = "",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the names.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the names of secrets and the functions that use them; values never come out."""
     from tailrace.cli.session import with_client
 
     async def use(client: Client) -> Result:
-        names = await client.list_secrets(namespace)
-        return Result("\n".join(names), [{"name": name} for name in names])
+        secrets = await client.list_secrets_used(namespace)
+        text = "\n".join(secret.name for secret in secrets) if quiet else render(secrets)
+        data = [{"name": s.name, "namespace": s.namespace, "functions": s.functions or []} for s in secrets]
+        return Result(text, data)
 
     finish(with_client(gateway, use), as_json=as_json)
 
 
+def render(secrets: list[Secret]) -> str:
+    """The table that a person reads; a dash: no function is known to use it."""
+    if not secrets:
+        return ""
+    rows = [("NAME", "USED BY"), *((s.name, ", ".join(s.functions or ()) or "-") for s in secrets)]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name.ljust(width)}  {users}" for name, users in rows)
+
+
 @app.command("remove", cls=Command)
-def remove(name: Name, gateway: Gateway = None, namespace: Namespace = "") -> None:
+def remove(name: Name, gateway: Gateway = None, namespace: Namespace = "", as_json: AsJson = False) -> None:
     """Remove a secret that no function uses."""
     from tailrace.cli.session import with_client
 
     async def use(client: Client) -> Result:
         await client.remove_secret(name, namespace=namespace)
-        return Result(f"removed {name}")
+        return Result(f"removed {name}", {"name": name, "namespace": namespace or DEFAULT_NAMESPACE})
 
-    finish(with_client(gateway, use))
+    finish(with_client(gateway, use), as_json=as_json)
 
 
-def read_value(file: Path | None) -> bytes:
+def _given(file: Path | None, *, trim: bool) -> bytes:
+    """The value as it is to be kept. There is no option for it: it would show in the list of processes.
+
+    Raises:
+        InvalidRequest: it cannot be read, or is empty.
+    """
+    value = read_value(file, trim=trim)
+    if not value:
+        raise InvalidRequest("the secret's value is empty", hint="Give it by --from-file FILE or on stdin.")
+    return value
+
+
+def read_value(file: Path | None, *, trim: bool) -> bytes:
     """A secret's value from a file, from stdin, or typed without echo on a terminal.
 
     Raises:
         InvalidRequest: the file cannot be read, or the value is over 1 MiB.
     """
     if file is None and sys.stdin.isatty():
-        return str(typer.prompt("Value", hide_input=True, err=True)).encode()
+        value = str(typer.prompt("Value", hide_input=True, err=True)).encode()
+        return value.strip() if trim else value
     try:
         if file is None:
-            value = sys.stdin.buffer.read(LIMIT_BYTES + 1)
-        else:
-            with file.open("rb") as opened:
-                value = opened.read(LIMIT_BYTES + 1)
+            return take_value(sys.stdin.buffer, trim=trim)
+        with file.open("rb") as opened:
+            return take_value(opened, trim=trim)
     except OSError as failed:
         raise InvalidRequest(f"cannot read {file}: {failed.strerror}") from failed
-    if len(value) > LIMIT_BYTES:
-        raise InvalidRequest("the secret's value is larger than 1 MiB")
-    return value
+    except ValueError as wrong:
+        raise InvalidRequest(f"the secret's value {wrong}") from None

@@ -19,6 +19,7 @@ from tailrace.llm.loopback import check_loopback
 from tailrace.llm.mock.answer import Answer
 from tailrace.llm.mock.ask import PATHS, Ask, read_ask
 from tailrace.llm.mock.dialects import dialect_of, encode, error_object
+from tailrace.llm.mock.embeddings import embed
 from tailrace.llm.mock.record import ConnectionLog, RequestRecord
 from tailrace.llm.mock.request import BadRequest, Request, RequestReader
 from tailrace.ports import bind_tcp
@@ -26,6 +27,7 @@ from tailrace.ports import bind_tcp
 # Beyond this many at once somebody tests the wrong thing; a connection costs some 10 KiB.
 MAX_CONNECTIONS = 20_000
 MODEL = "mock"
+EMBEDDINGS = "/v1/embeddings"
 _LONGEST_WAIT_S = 60.0
 
 
@@ -164,6 +166,9 @@ class _Connection(asyncio.Protocol):
         if path in PATHS:
             if self._check(request, "POST") and self._is_allowed(request):
                 self._ask(path, request)
+        elif path == EMBEDDINGS:
+            if self._check(request, "POST") and self._is_allowed(request):
+                self._embed(request.body)
         elif path == "/v1/models":
             if self._check(request, "GET") and self._is_allowed(request):
                 listed = {"id": MODEL, "object": "model", "created": 0, "owned_by": "tailrace"}
@@ -175,8 +180,14 @@ class _Connection(asyncio.Protocol):
             self._connection.is_control = True
             self._control(request.method, query)
         else:
-            known = ", ".join([*PATHS, "/v1/models", "/health", "/_mock/connections"])
+            known = ", ".join([*PATHS, EMBEDDINGS, "/v1/models", "/health", "/_mock/connections"])
             self.send_error(404, f"no route {path[:200]}; known: {known}", "invalid_request_error")
+
+    def _embed(self, body: bytes) -> None:
+        try:
+            self._send_json(embed(body))
+        except InvalidRequest as bad:
+            self.send_error(400, bad.message, "invalid_request_error")
 
     def _check(self, request: Request, method: str) -> bool:
         if request.method != method:

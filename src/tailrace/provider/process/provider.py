@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Collection, Mapping
@@ -139,8 +140,10 @@ class ProcessProvider:
     async def list_secret_namespaces(self) -> list[str]:
         return await asyncio.to_thread(self._secrets.namespaces)
 
-    async def set_secret(self, namespace: str, name: str, value: bytes) -> None:
-        await asyncio.to_thread(self._secrets.set, namespace, name, value)
+    async def set_secret(
+        self, namespace: str, name: str, value: bytes, *, is_there: bool | None = None
+    ) -> bool:
+        return await asyncio.to_thread(self._secrets.set, namespace, name, value, is_there=is_there)
 
     async def remove_secret(self, namespace: str, name: str) -> bool:
         return await asyncio.to_thread(self._secrets.remove, namespace, name)
@@ -216,11 +219,20 @@ class ProcessProvider:
                 )
         if process is None:
             return env | dict(spec.env)
-        said = {"mode": process.mode, "upstream_url": process.upstream_url, **process.env, **spec.env}
+        # What it prints is logged when it is printed, not once there are 8 KiB of it.
+        said = {"PYTHONUNBUFFERED": "1", "mode": process.mode, "upstream_url": process.upstream_url}
+        said |= {**process.env, **spec.env}
         return {**env, **said, "fprocess": spec.env_process or said.get("fprocess") or process.fprocess}
 
     def _drop_ended(self) -> None:
         self._replicas = {key: entry for key, entry in self._replicas.items() if not entry[0].is_ended}
+
+
+def _copy_file(source: str, target: str) -> None:
+    """A file that can be written, and run where the bundle's can: a compiled binary is its own process."""
+    shutil.copyfile(source, target)
+    if Path(source).stat().st_mode & stat.S_IXUSR:
+        Path(target).chmod(0o700)
 
 
 def _copy_for_writing(bundle: Path, root: Path) -> Path:
@@ -229,7 +241,7 @@ def _copy_for_writing(bundle: Path, root: Path) -> Path:
     The store's bundles are read-only, but not to root, and are shared by every replica of a digest.
     """
     try:
-        shutil.copytree(bundle, root, copy_function=shutil.copyfile)
+        shutil.copytree(bundle, root, copy_function=_copy_file)
         for folder, _, _ in os.walk(root):
             Path(folder).chmod(0o700)
     except BaseException:

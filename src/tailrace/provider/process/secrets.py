@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 from tailrace.errors import InvalidRequest, TooLarge
 from tailrace.names import is_function_label, is_secret_name
+from tailrace.provider.contract import SECRET_LIMIT
 from tailrace.state import sync_folder, write_atomically
-
-SECRET_LIMIT = 1 << 20  # bytes; Kubernetes' bound for a Secret
 
 
 class SecretFiles:
-    """The secrets in one folder, which must exist and be ours alone. Blocking."""
+    """The secrets in one folder, which must exist and be ours alone. Blocking; several threads may use it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # Held from a look at what is there to its change. One gateway owns the folder: nobody else writes.
+        self._changing = threading.Lock()
 
     def namespaces(self) -> list[str]:
         """The namespaces that hold secrets, sorted."""
@@ -39,9 +41,11 @@ class SecretFiles:
         path = self._file(namespace, name)
         return path if path.is_file() else None
 
-    def set(self, namespace: str, name: str, value: bytes) -> None:
-        """Create or replace a secret; durable when it returns.
+    def set(self, namespace: str, name: str, value: bytes, *, is_there: bool | None = None) -> bool:
+        """Create or replace a secret; durable when it returns. False: nothing was written, see is_there.
 
+        Args:
+            is_there: True: only replace; False: only create; None: either.
         Raises:
             InvalidRequest: a name that cannot be a secret's or a namespace's.
             TooLarge: value has over 1 MiB.
@@ -49,8 +53,12 @@ class SecretFiles:
         path = self._file(namespace, name)
         if len(value) > SECRET_LIMIT:
             raise TooLarge(f"secret '{name}' has {len(value):,} bytes; at most {SECRET_LIMIT:,} are kept")
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_atomically(path, value, mode=0o600)
+        with self._changing:
+            if is_there not in (None, path.is_file()):
+                return False
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_atomically(path, value, mode=0o600)
+        return True
 
     def remove(self, namespace: str, name: str) -> bool:
         """Remove a secret, durably; False when it did not exist.
@@ -59,11 +67,12 @@ class SecretFiles:
             InvalidRequest: a name that cannot be a secret's or a namespace's.
         """
         path = self._file(namespace, name)
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return False
-        sync_folder(path.parent)
+        with self._changing:
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return False
+            sync_folder(path.parent)
         return True
 
     def _file(self, namespace: str, name: str) -> Path:
