@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import nats as nats_py
 import pytest
 
 from tests.kit.chaos import FLAGS, deploy_script, receiving_in_thread
@@ -60,6 +62,33 @@ def test_a_dead_letter_is_seen_and_tried_again(tmp_path: Path, nats: NatsServer)
         assert f"{other}: the call is forgotten\n" == dropped
         assert [] == left["dead"]
         assert (1, True) == (gone.returncode, "there is no dead letter" in gone.stderr)
+
+
+@pytest.mark.parametrize("size", [0, 5, 300_000])
+def test_a_dead_letter_outlives_its_record(tmp_path: Path, nats: NatsServer, size: int) -> None:
+    """Records are kept for less long: its call is made all the same, with its body."""
+    serve, mended = Serve(Shell(tmp_path), tmp_path / "state"), tmp_path / "mended"
+    body = b"x" * size
+    with serve.start("--nats-url", nats.url, *FLAGS) as (_, url), httpx.Client(base_url=url) as http:
+        deploy_script(http, tmp_path, f"test -e {mended} || exit 1; cat\n", annotations=ONCE)
+        name = http.post("/async-function/fn", content=body).headers["x-call-id"]
+        wait_until(lambda: bool(http.get("/system/queue").json()["dead"]), "it is given up", 20)
+        asyncio.run(forget_records(nats.url))
+        gone = http.get(f"/run/{name}").status_code
+        mended.touch()
+        again = http.post(f"/system/queue/{name}/retry").status_code
+        wait_until(lambda: http.get(f"/run/{name}").json()["state"] == "done", "it is made", 20)
+
+        assert (404, 202) == (gone, again)
+        assert size == http.get(f"/run/{name}").json()["bytes"]
+        assert 0 == http.get("/system/queue").json()["dead_total"]
+
+
+async def forget_records(url: str) -> None:
+    """What the age of a record does."""
+    client = await nats_py.connect(url)
+    await client.jetstream().purge_stream("TAILRACE_RECORDS")
+    await client.close()
 
 
 def test_a_delivery_that_was_given_up_is_made_again(tmp_path: Path, nats: NatsServer) -> None:

@@ -31,7 +31,7 @@ def describe(settings: Settings) -> str:
     lines = []
     for row in ROWS:
         value = _shown(getattr(settings, row.name), row.unit)
-        lines.append(f"{row.name:<20} {value}  ({settings.sources[row.name]})")
+        lines.append(f"{row.name:<22} {value}  ({settings.sources[row.name]})")
     return "\n".join(lines)
 
 

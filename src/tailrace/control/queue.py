@@ -30,7 +30,8 @@ async def get_all(request: Request) -> Response:
     """What waits, by queue and function, and the dead letters, the oldest first."""
     listing = await intake_of(parts(request)).listing()
     waiting = [WaitingCalls(w.queue, w.function, w.pending, w.handed_out) for w in listing.waiting]
-    return json_reply(QueueListing(waiting, [_shown(letter) for letter in listing.dead]))
+    dead = [_shown(letter) for letter in listing.dead]
+    return json_reply(QueueListing(waiting, dead, listing.dead_total))
 
 
 async def get_one(request: Request) -> Response:

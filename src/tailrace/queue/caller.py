@@ -61,6 +61,8 @@ class EdgeCaller:
         # What was refused before anything was begun counts as a try too, or it might go on for ever.
         tries = (record.tries if record is not None else 0) + 1
         record = await self._runs.tries.settled(call.run)
+        if record is not None and record.gateway and not record.is_over:
+            return Outcome(record.state, is_busy=True, tries=tries)  # its end is not written yet: look again
         return _joined(answer, record, tries)
 
     async def _ask(self, call: QueuedCall, body: bytes, codes: Collection[int]) -> Outcome:

@@ -21,12 +21,17 @@ logger = logging.getLogger(__name__)
 _LOOKS = 5
 
 
+# Dead letters that are listed at once.
+LIST_LIMIT = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What waits, and what was given up."""
+    """What waits, and what was given up: the oldest ones, and how many there are in all."""
 
     waiting: Sequence[Waiting]
     dead: Sequence[DeadLetter]
+    dead_total: int
 
 
 class Intake:
@@ -112,7 +117,9 @@ class Intake:
             RunsUnavailable: JetStream does not answer.
         """
         waiting = [found async for found in self.streams.waiting() if found.pending or found.handed_out]
-        return Listing(sorted(waiting, key=lambda w: (w.queue, w.function)), await self.streams.list_dead())
+        waiting.sort(key=lambda w: (w.queue, w.function))
+        dead = await self.streams.list_dead(limit=LIST_LIMIT)
+        return Listing(waiting, dead, await self.streams.count_dead())
 
     async def dead(self, run: str) -> list[DeadLetter]:
         """A call's dead letters: its own, and that of its result's delivery.
@@ -139,7 +146,7 @@ class Intake:
             # A number that was never used, so that it is not taken for a message that is there already.
             drive = time.time_ns()
             if letter.call is not None:
-                await self._runs.tries.reopen(run)
+                await self._runs.tries.reopen(run, letter.function, letter.call.accepted_at)
                 await self.streams.add_call(replace(letter.call, drive=drive))
             elif letter.callback is not None:
                 await self.streams.add_callback(replace(letter.callback, since=time.time(), drive=drive))

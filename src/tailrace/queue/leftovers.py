@@ -22,10 +22,10 @@ async def sweep(streams: Streams, now: float, *, young_s: float = YOUNG_S) -> in
     Raises:
         RunsUnavailable: JetStream does not answer.
     """
-    dropped, dead = 0, {letter.run for letter in await streams.list_dead()}
+    dropped = 0
     for run in await streams.list_bodies():
         record = await streams.store.find_record(run)
-        if run in dead or (record is not None and not record.is_over):
+        if (record is not None and not record.is_over) or await streams.has_dead(run):
             continue
         if record is None and now - await streams.body_written_at(run) < young_s:
             continue

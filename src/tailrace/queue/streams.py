@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nats.errors
 import nats.js.errors
@@ -210,25 +210,49 @@ class Streams:
     # Dead letters.
 
     async def bury(self, letter: DeadLetter) -> None:
-        """Keep a dead letter, acknowledged.
+        """Keep a dead letter, acknowledged; its call's body apart, so that many can be listed.
 
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
+        call = letter.call
+        if call is not None and call.body:
+            with contextlib.suppress(Overloaded):  # there is no room for it but here
+                pieces = await self.keep_body(letter.run, call.body)
+                letter = replace(letter, call=replace(call, body=b"", pieces=pieces))
         await self._write(calls.dead_subject(letter.kind, letter.run), calls.encode(letter), "")
 
-    async def list_dead(self, run: str = "*") -> list[DeadLetter]:
-        """The dead letters, the oldest first; only a run's when it is given.
+    async def list_dead(self, run: str = "*", *, limit: int | None = None) -> list[DeadLetter]:
+        """The dead letters, the oldest first; only a run's when it is given, only so many with a limit.
 
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
-        found = []
+        found: list[DeadLetter] = []
         async for kept in self.store.read(DEAD, calls.dead_subject("*", run)):
             letter = calls.decode(kept.data, DeadLetter)
             if letter is not None:
                 found.append(letter)
+            if limit is not None and len(found) >= limit:
+                break
         return found
+
+    async def count_dead(self) -> int:
+        """How many dead letters there are.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("count dead letters"):
+            return (await self._js.stream_info(DEAD)).state.messages
+
+    async def has_dead(self, run: str) -> bool:
+        """Whether a call, or the delivery of its result, was given up.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        return bool(await self.list_dead(run, limit=1))
 
     async def unbury(self, letter: DeadLetter) -> None:
         """Forget a dead letter; what is kept of its call's body stays.

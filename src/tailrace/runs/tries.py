@@ -107,17 +107,15 @@ class Tries:
             record = replace(record, status=answer.status, bytes=size, events=events)
         return await self.end(record, "failed", reason, error)
 
-    async def reopen(self, run: str) -> Record:
-        """Have a run that has failed wait again, as if nothing had been tried; its record.
+    async def reopen(self, run: str, function: str, created_at: float) -> Record:
+        """Have a run that has failed, maybe long ago, wait again as if nothing had been tried; its record.
 
         Raises:
-            NotFound: there is none.
             RunsUnavailable: JetStream does not answer.
         """
         record = await self._store.find_record(run)
-        if record is None:
-            raise NotFound(f"there is no run '{run[:40]}'")
-        waiting = Record(run, record.function, "queued", record.created_at, is_async=True, key=record.key)
+        key = record.key if record is not None else ""
+        waiting = Record(run, function, "queued", created_at, is_async=True, key=key)
         await self._store.purge_events(run)
         await self._store.publish(record_subject(run), encode_record(waiting))
         return waiting

@@ -32,10 +32,11 @@ class DeadCall(msgspec.Struct, frozen=True):
 
 
 class QueueListing(msgspec.Struct, frozen=True):
-    """What waits and what was given up."""
+    """What waits and what was given up: the oldest of ``dead_total``."""
 
     waiting: list[WaitingCalls]
     dead: list[DeadCall]
+    dead_total: int
 
 
 class CallbackKey(msgspec.Struct, frozen=True):

@@ -131,6 +131,8 @@ def _tables(listing: QueueListing) -> str:
         for d in listing.dead
     ]
     shown = [_aligned(table) for table in (waiting, dead) if len(table) > 1]
+    if listing.dead_total > len(listing.dead):
+        shown.append(f"and {listing.dead_total - len(listing.dead)} more dead letters")
     return "\n\n".join(shown) or "nothing waits, and there are no dead letters"
 
 
