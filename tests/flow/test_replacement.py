@@ -197,4 +197,4 @@ def test_a_socket_of_systemd_is_found(serve: Serve) -> None:
 
     assert answer.text == f"data: {process.pid}\n\n{END}"
     assert (0, True) == (process.returncode, f"listening on {url}" in text)
-    assert "fd                   3  (systemd)" in text
+    assert "fd                     3  (systemd)" in text

@@ -336,6 +336,33 @@ def test_a_call_that_waits_is_cancelled_and_never_runs(nats_url: str) -> None:
     run(main())
 
 
+def test_a_call_between_two_tries_is_cancelled(nats_url: str) -> None:
+    """It is not tried again; another one, which takes longer than that wait, is made meanwhile."""
+    starts: list[str] = []
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        starts.append(call.body.decode())
+        if call.body == b"first":
+            return MemoryReply(503, {"Retry-After": "1"}, b"later")
+        await asyncio.sleep(1.5)
+        return MemoryReply(body=b"x")
+
+    async def main() -> None:
+        async with post(nats_url, handler, annotations=QUICK) as a, a.http() as http:
+            first = (await ask(a, content=b"first")).headers["x-call-id"]
+            await a.wait_record(first, lambda found: bool(found["end_reason"]))
+            cancelled = await http.delete(f"/async-function/{first}")
+            second = (await ask(a, content=b"second")).headers["x-call-id"]
+            await a.wait_record(second, is_over)
+
+            assert 202 == cancelled.status_code
+            assert "cancelled" == (await a.record(first))["state"]
+            assert ["first", "second"] == starts
+            assert [] == await a.intake.streams.list_dead(first)
+
+    run(main())
+
+
 def test_a_call_that_runs_is_cancelled(nats_url: str) -> None:
     """Its function is stopped; the record keeps what was said, and it is not tried again."""
 

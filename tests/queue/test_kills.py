@@ -105,6 +105,19 @@ def test_the_embedded_nats_keeps_calls_too(tmp_path: Path) -> None:
             wait_until(lambda: names <= {one.run for one in receiver.came}, "all results came", 30)
 
 
+def test_every_write_may_wait_for_the_disk(tmp_path: Path) -> None:
+    """`--nats-sync-s 0`: the embedded NATS says so in its configuration, and calls are kept and made."""
+    serve = Serve(Shell(tmp_path), tmp_path / "state")
+    with serve.start("--nats-url", "embedded", "--nats-sync-s", "0") as (_, url), httpx.Client() as http:
+        conf = (tmp_path / "state" / "nats" / "server.conf").read_text()
+        http.base_url = httpx.URL(url)
+        deploy_script(http, tmp_path, "cat\n")
+        name = http.post("/async-function/fn", content=b"hi").headers["x-call-id"]
+        wait_until(lambda: http.get(f"/run/{name}").json()["state"] == "done", "it is made", 20)
+
+        assert '"sync_interval": "always"' in conf
+
+
 def test_a_cluster_loses_a_server_and_no_call(tmp_path: Path) -> None:
     """Three servers with three copies; one is killed while calls wait, are made and come in."""
 
