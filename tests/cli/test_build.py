@@ -85,7 +85,7 @@ def test_what_was_built_is_deployed_by_its_image(town: Town, tmp_path: Path) -> 
 
 
 def test_passwords_beside_the_code_are_not_uploaded(town: Town, tmp_path: Path) -> None:
-    """A handler's folder may be the project's own; what a template's handler and `copy` hold is left out too."""
+    """A handler's folder may be the project's own; what `copy` names is treated alike."""
     secret = {".env": "x", "hello/.env": "x", "hello/.secrets/key": "x", "common/.env.local": "x"}
     files = {**FILES, "stack.yaml": STACK.replace("./hello", "."), "handler.py": HANDLER, **secret}
 

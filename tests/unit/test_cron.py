@@ -45,9 +45,9 @@ def test_a_schedule_says_when_it_comes_next(text: str, expected: str) -> None:
     ["", " ", ";",
      "* * * *", "* * * * * * *", "61 * * * *", "* 24 * * *", "0 0 30 2 *", "@often", "@every", "@every x",
      "0 */5 * * * *", "*/61 * * * *", "*/60 * * * *", "*/0 * * * *", "0 */24 * * *", "0 0 */32 * *",
-     "0 0 * */13 *", "0 0 * * */8", "*/5/2 * * * *", "*/ * * * *", "0 0 * * SUN#2", "0 0 L * *", "0 0 LW * *", "0 0 * * 5L",
-     "1, * * * *",
-     "@every 0s", "@every 10ms", "@every 9999h", "a b c d e", "* * * * *;x", ";".join(["@hourly"] * 17)],
+     "0 0 * */13 *", "0 0 * * */8", "*/5/2 * * * *", "*/ * * * *", "0 0 * * SUN#2", "0 0 L * *", "0 0 LW * *",
+     "0 0 * * 5L", "1, * * * *", "@every 0s", "@every 10ms", "@every 9999h",
+     "a b c d e", "* * * * *;x", ";".join(["@hourly"] * 17)],
 )  # fmt: skip
 def test_what_is_no_schedule_refuses_the_deployment(text: str) -> None:
     """The text is quoted with what was expected."""

@@ -39,7 +39,7 @@ _SKIPPED_FOLDERS = frozenset(
         ".mypy_cache", ".pytest_cache", ".ruff_cache",
     }
 )  # fmt: skip
-# Where people keep passwords beside code; whoever can read a bundle, or the function's answers, could read them.
+# Where people keep passwords beside code: whoever can read a bundle could read them.
 _SECRETS_FOLDER = ".secrets"
 _VARIABLES = ".env"
 # Byte code, and what editors and desktops leave beside a file while it is open.
@@ -88,7 +88,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 def pack_folder(
     folder: Path, *, lang: str, limit_bytes: int, process: Process | None = None, index: str = ""
 ) -> Bundle:
-    """The folder as a bundle: sorted, without times, owners, caches, what editors leave, and `.secrets`, `.env`.
+    """The folder as a bundle: sorted, without times, owners, caches, editors' files, `.secrets` and `.env`.
 
     A link that points inside the folder is packed as what it points at.
 
@@ -207,7 +207,7 @@ def walk(folder: Path, *, with_modules: bool) -> Iterator[tuple[Path, str]]:
 
 
 def note_left_out(*folders: Path) -> tuple[str, ...]:
-    """What to tell the person of these folders' files that `walk` leaves out because passwords are kept there."""
+    """What to tell the person of what `walk` leaves out of these folders because passwords are kept there."""
     found: dict[str, None] = {}
     for top in folders:
         for at, inner, files in os.walk(top):
