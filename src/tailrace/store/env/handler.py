@@ -3,9 +3,9 @@ from os import environ
 
 # Whose values are shown. This function's address may be open to everybody, and any other may be a secret.
 HARMLESS = re.compile(
-    r"PATH|HOME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PWD|SHLVL|HOSTNAME|USER|PORT|PYTHON\w*|OPENFAAS_NAME|"
-    r"OPENFAAS_NAMESPACE|mode|content_type|max_inflight|(read|write|exec)_timeout|healthcheck_interval|"
-    r"prefix_logs|write_debug|combine_output"
+    r"PATH|HOME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PWD|SHLVL|HOSTNAME|USER|PORT|PYTHON[A-Z]*|PYTHON_VERSION|"
+    r"OPENFAAS_(NAME|NAMESPACE)|fprocess|mode|content_type|max_inflight|(read|write|exec)_timeout|"
+    r"healthcheck_interval|prefix_logs|write_debug|combine_output"
 )
 SHOW_ALL = environ.get("SHOW_VALUES", "").lower() == "true"
 
