@@ -16,7 +16,7 @@ from tailrace.durations import parse_duration
 from tailrace.errors import InvalidDeployment
 from tailrace.names import nearest
 from tailrace.retries import Retries, read_retries
-from tailrace.schedules import Schedule, parse_schedule
+from tailrace.schedules import Schedule, has_topic, parse_schedule
 
 Worker = Literal["greenlets", "threads"]
 DialectName = Literal["native", "passthrough", "openai", "ai-sdk", "ndjson", "plain"]
@@ -352,11 +352,15 @@ def _grace(annotations: Mapping[str, str]) -> float | None:
 
 def _schedule(annotations: Mapping[str, str]) -> Schedule | None:
     """When it is called by itself: ``topic: cron-function`` and ``schedule``. Source: contract 10."""
-    topics = [topic.strip() for topic in annotations.get("topic", "").split(",")]
-    if "cron-function" not in topics:
+    if not has_topic(annotations):
         return None
+    if "schedule" not in annotations:
+        raise InvalidDeployment(
+            "annotation 'topic: cron-function' says that the clock calls it, no annotation 'schedule' when",
+            hint="Add one, such as schedule: '*/5 * * * *', or '@every 1m'.",
+        )
     try:
-        return parse_schedule(annotations.get("schedule", ""))
+        return parse_schedule(annotations["schedule"])
     except ValueError as wrong:
         raise InvalidDeployment(f"annotation 'schedule': {wrong}") from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +17,12 @@ _NAMED = {
     "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
 }  # fmt: skip
 _EVERY = "@every "
+# What the annotation `topic` names for `schedule` to count.
+TOPIC = "cron-function"
+_FIELDS = ("minute", "hour", "day", "month", "weekday")
+_HIGHEST = (59, 23, 31, 12, 7)
+# One of a field's terms: `*`, a value or a range, each with or without a step.
+_TERM = re.compile(r"(?:\*|(?:\d+|[a-z]{3})(?:-(?:\d+|[a-z]{3}))?)(?:/(\d{1,9}))?", re.ASCII | re.IGNORECASE)
 # Times apart that a schedule may have at least, and expressions in one.
 LEAST_S = 1.0
 MOST = 16
@@ -38,6 +46,11 @@ class Schedule:
         return min(found)
 
 
+def has_topic(annotations: Mapping[str, str]) -> bool:
+    """Whether the annotation ``topic`` asks for a schedule, among others or alone."""
+    return TOPIC in [topic.strip() for topic in annotations.get("topic", "").split(",")]
+
+
 def parse_schedule(text: str) -> Schedule:
     """The schedule of an annotation; several expressions stand with ``;`` between them.
 
@@ -57,13 +70,30 @@ def parse_schedule(text: str) -> Schedule:
             every_s.append(seconds)
             continue
         cron = _NAMED.get(part.lower(), part)
-        try:
-            next(CronSim(cron, _EPOCH))
-        except (CronSimError, StopIteration) as wrong:
-            why = str(wrong) or "it never comes"
+        if why := _flaw(cron):
             raise ValueError(
                 f"'{part[:80]}' is no schedule ({why}): minute, hour, day, month and weekday are expected, "
                 "such as */5 * * * *, or @hourly, or @every 1m"
-            ) from None
+            )
         crons.append(cron)
     return Schedule(text, tuple(crons), tuple(every_s))
+
+
+def _flaw(cron: str) -> str:
+    """What is wrong with cron's fields; empty: nothing. CronSim takes more than cron does."""
+    fields = cron.split()
+    if len(fields) != len(_FIELDS):
+        hint = ", seconds are not among them" if len(fields) == len(_FIELDS) + 1 else ""
+        return f"{len(fields)} fields{hint}"
+    for name, highest, field in zip(_FIELDS, _HIGHEST, fields, strict=True):
+        for term in field.split(","):
+            match = _TERM.fullmatch(term)
+            if match is None:
+                return f"{name} '{term[:20]}'"
+            if match[1] and not 0 < int(match[1]) <= highest:
+                return f"{name} '{term[:20]}' has a step that is not from 1 to {highest}"
+    try:
+        next(CronSim(cron, _EPOCH))
+    except (CronSimError, StopIteration) as wrong:
+        return str(wrong) or "it never comes"
+    return ""

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailrace.build.bundle import MAX_FILES, Manifest, pack_folder, unpack
+from tailrace.build.bundle import MAX_FILES, Manifest, note_left_out, pack_folder, unpack, walk
 from tailrace.errors import InvalidBundle, TooLarge
 
 LIMIT = 1 << 20
@@ -97,6 +97,38 @@ def test_caches_and_editor_litter_are_left_out(tmp_path: Path) -> None:
     (folder / ".#handler.py").symlink_to("user@host.1:2")
 
     assert clean == pack_folder(folder, lang="x", limit_bytes=LIMIT)
+
+
+def test_what_holds_passwords_is_left_out_and_told(tmp_path: Path) -> None:
+    """A handler folder may be the project's own, with `.secrets` and `.env` in it."""
+    folder = make_folder(tmp_path / "f")
+    clean = pack_folder(folder, lang="x", limit_bytes=LIMIT)
+    for name in (
+        ".secrets/api-key",
+        ".env",
+        ".env.local",
+        "sub/.env.production",
+        "sub/.secrets/a/b",
+        "venv/.env",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("s3cr3t")
+
+    assert clean == pack_folder(folder, lang="x", limit_bytes=LIMIT)
+    assert () == note_left_out(tmp_path / "nothing")
+    assert (
+        "not uploaded: .env, .env.local, .secrets, sub/.env.production, sub/.secrets; values come from "
+        "`secrets`, `environment` and `environment_file`",
+    ) == note_left_out(folder)
+
+
+def test_a_name_that_only_begins_alike_is_packed(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "f")
+    (folder / ".envrc-sample").write_text("x")
+    (folder / "secrets").mkdir()
+
+    assert () == note_left_out(folder)
+    assert {"function/.envrc-sample", "function/secrets"} <= {n for _, n in walk(folder, with_modules=False)}
 
 
 def test_links_inside_are_packed_as_what_they_point_at(tmp_path: Path) -> None:

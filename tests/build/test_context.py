@@ -420,9 +420,16 @@ def test_a_context_is_made_as_shrinkwrap_does(tmp_path: Path) -> None:
     )
     handler = make(
         tmp_path / "handler",
-        {"handler.py": "new", "build/x": "", "template/y": "", "lib/build/z": "", ".git/config": ""},
+        {
+            "handler.py": "new",
+            "build/x": "",
+            "template/y": "",
+            "lib/build/z": "",
+            ".git/config": "",
+            ".env": "x",
+        },
     )
-    common = make(tmp_path / "common", {"a.py": ""})
+    common = make(tmp_path / "common", {"a.py": "", ".env.local": "x", ".secrets/key": "x"})
     (tmp_path / "models.txt").write_text("m")
 
     assemble(

@@ -84,6 +84,18 @@ def test_what_was_built_is_deployed_by_its_image(town: Town, tmp_path: Path) -> 
     assert "first of the handlercommon" == answer
 
 
+def test_passwords_beside_the_code_are_not_uploaded(town: Town, tmp_path: Path) -> None:
+    """A handler's folder may be the project's own; what `copy` names is treated alike."""
+    secret = {".env": "x", "hello/.env": "x", "hello/.secrets/key": "x", "common/.env.local": "x"}
+    files = {**FILES, "stack.yaml": STACK.replace("./hello", "."), "handler.py": HANDLER, **secret}
+
+    done = project(tmp_path, files).run("build", "--gateway", town.url)
+
+    assert 0 == done.returncode, done.stderr
+    assert "hello: not uploaded: .env, common/.env.local, hello/.env, hello/.secrets" in done.stderr
+    assert "shouting: not uploaded: .env.local;" in done.stderr
+
+
 def test_the_text_names_image_and_digest(town: Town, tmp_path: Path) -> None:
     """One line a function; `publish` is the same, and a filter chooses."""
     shell = project(tmp_path)

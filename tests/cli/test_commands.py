@@ -106,6 +106,21 @@ def test_serve_prints_every_setting_and_its_source(gateway: Running, shell: Shel
     assert gateway.text.count(password) == 1
 
 
+def test_a_damaged_deployment_is_told_at_the_start(tmp_path: Path) -> None:
+    """Its function is not there, so that its own log cannot be asked for; the file stays to be looked at."""
+    saved = tmp_path / "state/functions/hello.openfaas-fn.json"
+    saved.parent.mkdir(parents=True)
+    saved.write_text("{")
+
+    with Shell(tmp_path).start("serve", "--port", "0", "--state-dir", str(tmp_path / "state")) as running:
+        running.wait_for(r"listening on \S+$")
+        running.wait_for(
+            r"^function 'hello': saved deployment '.*hello.openfaas-fn.json' cannot be read, so it is"
+        )
+
+    assert "{" == saved.read_text()
+
+
 def test_list_and_describe(shell: Shell) -> None:
     """A table and a page for people, the contract's JSON for scripts."""
     table = shell.run("list").stdout.splitlines()

@@ -139,6 +139,25 @@ def test_the_stack_file_is_followed(shell: Shell, state: Path) -> None:
         running.wait_for(r"^talk +new code answers after")
 
 
+def test_secrets_do_not_outlive_it(shell: Shell, state: Path) -> None:
+    """What it put into the state directory goes with it; what was there before stays."""
+    kept = state / "secrets/openfaas-fn"
+    kept.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (kept / "before").write_text("of serve")
+    (shell.folder / ".secrets").mkdir()
+    for name in ("passing", "before"):
+        (shell.folder / ".secrets" / name).write_text("s3cr3t\n")
+    stack = shell.folder / "stack.yaml"
+    stack.write_text(stack.read_text() + "    secrets: [passing, before]\n")
+    with up(shell, state) as (running, _):
+        assert (kept / "passing").is_file()
+
+        assert 0 == running.stop()[0]
+
+    assert not (kept / "passing").exists()
+    assert (kept / "before").exists()
+
+
 def test_a_failed_first_start_waits_for_the_next_save(shell: Shell, state: Path) -> None:
     """`up` goes on, so that it can be mended; functions that work are not kept from it."""
     assert shell.run("new", "bad", "--append", "stack.yaml").returncode == 0

@@ -227,6 +227,19 @@ def test_a_client_cannot_choose_the_address_it_is_counted_by(tmp_path: Path) -> 
     assert 0 < int(replies[-1].headers["Retry-After"]) <= WINDOW_S
 
 
+def test_with_auth_a_missing_function_names_no_other(tmp_path: Path) -> None:
+    """Who has no password must not learn what is deployed; without auth a typing error is seen at once."""
+    kinds = ("function", "async-function")
+    for is_auth in (True, False):
+        with running_town(tmp_path / str(is_auth), flags={"auth": is_auth}) as town:
+            town.deploy("hidden", "def handle(req):\n    return req\n")
+            replies = [httpx.post(f"{town.url}/{kind}/hiden") for kind in kinds]
+
+        assert [404, 404] == [reply.status_code for reply in replies]
+        assert [not is_auth] * 2 == ["'hidden'" in reply.text for reply in replies]
+        assert all("function 'hiden' not found" in reply.text for reply in replies)
+
+
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_town(tmp_path_factory.mktemp("locked"), flags={"auth": True}) as town:

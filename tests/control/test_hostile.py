@@ -24,6 +24,13 @@ WRONG_TYPES: list[object] = [
     {"service": "a", "image": "b", "readOnlyRootFilesystem": "yes"},
     {"service": "a", "image": "b", "namespace": 7},
 ]  # fmt: skip
+ODD_QUANTITIES = [
+    "viel", "-1", "1 Gi", "128MB", "1GiB", "1,5", "0x10", "1e", "Mi", ".", "1.2.3", "\u0661", "inf", "1\n",
+]  # fmt: skip
+ODD_LABELS = [
+    "", "a b", "-a", "a-", "a" * 64, "\u00e4", "/a", "a/", "a/b/c", "A/b", "a_b/c", "a..b/c", "-a/b", "a\n",
+    f"{'a.' * 127}a/b",
+]  # fmt: skip
 ODD_NAMES = [
     "A", "a_b", "-a", "a-", "a" * 64, "ä", "a b", "a\n", "a\x00", ".", "..", "../a", "a/b", "a\\b", "%2e%2e",
     "a..b",
@@ -50,6 +57,49 @@ def is_refused(reply: httpx.Response) -> bool:
 
 def names_there(http: httpx.Client) -> list[str]:
     return [function["name"] for function in http.get("/system/functions").json()]
+
+
+@pytest.mark.parametrize("text", ODD_QUANTITIES, ids=repr)
+@pytest.mark.parametrize("key", ["memory", "cpu", "nvidia.com/gpu"])
+def test_what_is_no_quantity_is_refused(http: httpx.Client, key: str, text: str) -> None:
+    body = {"service": "odd", "image": "odd", "requests": {"memory": "1Gi"}, "limits": {key: text}}
+
+    reply = http.post("/system/functions", json=body)
+
+    assert 400 == reply.status_code
+    assert f"limits: {key} '{text}' is no quantity" in reply.text
+    assert "128Mi" in reply.text
+
+
+@pytest.mark.parametrize("label", ODD_LABELS, ids=lambda label: repr(label[:20]))
+def test_what_can_be_no_labels_key_is_refused(http: httpx.Client, label: str) -> None:
+    reply = http.post("/system/functions", json={"service": "odd", "image": "odd", "labels": {label: "x"}})
+
+    assert 400 == reply.status_code
+    assert f"label '{label[:80]}' is no legal key" in reply.text
+    assert "Expected: up to 63 letters" in reply.text
+
+
+def test_quantities_and_labels_of_kubernetes_are_taken(town: Town) -> None:
+    quantities = ["128Mi", "1Gi", "500M", "0.5", "500m", "100", "1e3", "", "2.", ".5", "+1"]
+    labels = {
+        "a": "",
+        "com.openfaas.scale.min": "1",
+        "example.com/Team_1.x-y": "any text, as ever",
+        "a" * 63: "x",
+    }
+    for quantity in quantities:
+        found = town.deploy(
+            "measured", "def handle(req):\n    return req\n", labels=labels,
+            limits={"memory": quantity}, requests={"cpu": quantity},
+        )  # fmt: skip
+        assert labels == found["labels"]
+        assert ({"memory": quantity} if quantity else {}) == found["limits"]
+
+    with town.http() as http:
+        assert (
+            202 == http.request("DELETE", "/system/functions", json={"functionName": "measured"}).status_code
+        )
 
 
 @pytest.mark.parametrize("body", WRONG_JSON, ids=lambda body: repr(body[:20]))

@@ -40,6 +40,17 @@ def test_a_schedule_calls_its_function_and_wakes_it(town: Town) -> None:
     assert status["tailrace"]["nextCall"].endswith("Z")
 
 
+@pytest.mark.parametrize("more", [{}, {"topic": "orders"}])
+def test_a_schedule_that_nothing_asks_for_is_told_in_the_log(town: Town, more: dict[str, str]) -> None:
+    """Other connectors read annotations of that name, so it is no mistake for certain."""
+    town.deploy(f"idle{len(more)}", HANDLER, annotations={"schedule": "*/5 * * * *", **more})
+
+    told = [line.text for line in town.logged if line.function.name == f"idle{len(more)}"]
+    assert ["note: its annotation 'schedule' counts only with 'topic: cron-function'"] == [
+        text.partition(";")[0] for text in told if "schedule" in text
+    ]
+
+
 def test_a_text_that_is_no_schedule_is_refused(town: Town) -> None:
     with pytest.raises(AssertionError, match="'often' is no schedule"):
         town.deploy("odd", HANDLER, annotations={"topic": "cron-function", "schedule": "often"})

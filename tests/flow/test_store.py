@@ -13,12 +13,32 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.kit.addresses import PRIVATE
 from tests.kit.cli import Shell
 from tests.kit.gateway import Town, running_town
 
 pytestmark = pytest.mark.slow
 
+HTML = "text/html; charset=utf-8"
 PAGE = b"<html><head><title>x</title></head><script>evil()</script><p>Trees&amp;grass grow</p></html>"
+# What is at a path of the server below, and the words that a reader of it sees.
+PAGES = {
+    "/page": (HTML, PAGE, "x Trees&grass grow"),
+    "/headless": (
+        HTML,
+        b"<!doctype html><head><meta charset=utf-8><title>x</title><p>Trees gr&ouml;w",
+        "x Trees gr\u00f6w",
+    ),
+    "/old": (HTML, b"<![ if !IE ]><p>Trees<![endif]><!--[if IE]>no<![endif]--> grow", "Trees grow"),
+    "/odd": ("text/html; charset=base64", b"<p>Trees grow", "Trees grow"),
+    "/slow": ("text/html; charset=punycode", b"<p>Trees grow", "Trees grow"),
+    "/text": ("text/plain", b"Trees <grow>", "Trees <grow>"),
+}
+FAILING = {
+    "/empty": (HTML, b"<head></head><script>write()</script>"),
+    "/picture": ("image/png", b"\x89PNG"),
+    "/gone": (HTML, b""),
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +61,21 @@ def closed(town: Town, shell: Shell) -> str:
 
 @contextlib.contextmanager
 def page_server() -> Iterator[str]:
-    """A web page on loopback; ``/away`` leads to it."""
+    """The pages on loopback; ``/away`` leads to the first, ``/round`` to itself."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # http.server's name
-            if self.path == "/away":
+            moved = {"/away": "/page", "/round": "/round"}.get(self.path)
+            if moved:
                 self.send_response(302)
-                self.send_header("Location", "/page")
+                self.send_header("Location", moved)
                 self.end_headers()
                 return
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
+            kind, data = PAGES[self.path][:2] if self.path in PAGES else FAILING[self.path]
+            self.send_response(404 if self.path == "/gone" else 200)
+            self.send_header("Content-Type", kind)
             self.end_headers()
-            self.wfile.write(PAGE)
+            self.wfile.write(data)
 
         def log_message(self, *args: object) -> None:
             pass
@@ -117,13 +139,19 @@ def test_chat_streams_the_models_answer(town: Town, shell: Shell) -> None:
     assert "".join(words) == "".join(again)
 
 
-def test_summarise_reads_the_page_and_asks_the_model_for_it(town: Town, shell: Shell) -> None:
+@pytest.fixture(scope="module")
+def open_(town: Town, shell: Shell) -> str:
+    """Where a `summarise` answers that may read private pages too."""
     deployed(shell, "summarise", *asking(town), "--env", "SUMMARISE_ALLOW_PRIVATE=true")
+    return f"{town.url}/function/summarise"
 
+
+@pytest.mark.parametrize("path", ["/away", *PAGES])
+def test_summarise_reads_the_page_and_asks_the_model_for_it(town: Town, open_: str, path: str) -> None:
     with page_server() as url:
-        words = events(f"{town.url}/function/summarise", content=f"{url}/away")
+        words = events(open_, content=f"{url}{path}")
 
-    prompt = {"prompt": "Trees&grass grow"}
+    prompt = {"prompt": PAGES.get(path, PAGES["/page"])[2]}
     expected = httpx.post(
         f"{town.mock.base_url}/completions", json=prompt, headers={"Authorization": "Bearer mock"}
     ).json()["choices"][0]["text"]
@@ -131,17 +159,91 @@ def test_summarise_reads_the_page_and_asks_the_model_for_it(town: Town, shell: S
 
 
 @pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/empty", "no text"),
+        ("/picture", "expected a page of text"),
+        ("/gone", "404"),
+        ("/round", "more than 5"),
+    ],
+)
+def test_a_page_without_words_is_502_and_no_model_is_asked(
+    town: Town, open_: str, path: str, why: str
+) -> None:
+    before = len(town.connections())
+
+    with page_server() as url:
+        reply = httpx.post(open_, content=f"{url}{path}", timeout=30)
+
+    assert 502 == reply.status_code
+    assert why in reply.json()["error"]
+    assert before == len(town.connections())
+
+
+def test_a_page_that_cannot_be_reached_is_502(open_: str) -> None:
+    with page_server() as url:
+        gone = url
+
+    reply = httpx.post(open_, content=gone, timeout=30)
+
+    assert 502 == reply.status_code
+    assert "could not be read" in reply.json()["error"]
+
+
+SPELLED = [f"http://[{address}]/" if ":" in address else f"http://{address}/" for address in PRIVATE]
+
+
+@pytest.mark.parametrize(
     "address",
-    ["http://127.0.0.1:1/", "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://10.0.0.1/", "file:///etc/passwd",
-     "http://169.254.169.254/latest/meta-data/", "http://localhost/", "", "http://user@127.0.0.1/"],
+    ["http://localhost/", "http://0x7f000001/", "http://2130706433/", "http://127.1/",
+     "http://169.254.169.254/latest/meta-data/", *SPELLED],
 )  # fmt: skip
 def test_summarise_reads_nothing_private(town: Town, closed: str, address: str) -> None:
     before = len(town.connections())
 
     reply = httpx.post(closed, content=address, timeout=30)
 
-    assert 500 == reply.status_code
+    assert 400 == reply.status_code
+    assert "error" in reply.json()
     assert before == len(town.connections())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"file:///etc/passwd", b"http://user@127.0.0.1/", b"http://@127.0.0.1/", b"http://[::1/", b"http://a:b/",
+     b"http:///x", b"Trees", b"\xff\xfe", b"http://%s.example/" % (b"a" * 70)],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_with_what_was_expected(open_: str, body: bytes) -> None:
+    reply = httpx.post(open_, content=body, timeout=30)
+
+    assert 400 == reply.status_code
+    assert "expected an address such as https://" in reply.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b" \n", b'{"messages": []}', b'{"messages": "hello"}', b'{"messages": [1]}', b'{"messages": [{}]}'],
+)
+def test_chat_says_what_it_expected(town: Town, shell: Shell, body: bytes) -> None:
+    deployed(shell, "chat", *asking(town))
+
+    reply = httpx.post(f"{town.url}/function/chat", content=body, timeout=30)
+
+    assert 400 == reply.status_code
+    assert "application/json" == reply.headers["content-type"]
+    assert "expected" in reply.json()["error"]
+
+
+@pytest.mark.parametrize("name", ["chat", "embeddings"])
+def test_a_model_that_fails_is_502(town: Town, shell: Shell, name: str) -> None:
+    address = ("--env", "OPENAI_BASE_URL=http://127.0.0.1:1/v1")
+    done = shell.run("store", "deploy", name, *address, "--name", f"{name}-failing")
+    assert 0 == done.returncode, done.stderr
+
+    reply = httpx.post(f"{town.url}/function/{name}-failing", content="Trees", timeout=30)
+
+    assert 502 == reply.status_code
+    assert reply.json()["error"].startswith("the model: ")
 
 
 def test_embeddings_are_alike_for_texts_that_share_words(town: Town, shell: Shell) -> None:
@@ -178,6 +280,18 @@ def test_a_picture_comes_as_base64_pieces_that_are_a_png(town: Town, shell: Shel
     assert 30 * 41 == len(zlib.decompress(pixels(data)))
 
 
+@pytest.mark.parametrize(
+    "body", ["[]", "7", "wide", '{"width": 0}', '{"width": "8"}', '{"height": 1025}', "[" * 99999]
+)
+def test_a_picture_of_no_size_is_refused(town: Town, shell: Shell, body: str) -> None:
+    deployed(shell, "picture")
+
+    reply = httpx.post(f"{town.url}/function/picture", content=body, timeout=30)
+
+    assert 400 == reply.status_code
+    assert 'expected {"width": 1 to 1024, "height": 1 to 1024}' == reply.json()["error"]
+
+
 def pixels(png: bytes) -> bytes:
     """The packed rows of a PNG, each chunk's checksum looked at."""
     at, packed = 8, b""
@@ -203,18 +317,35 @@ def test_the_heartbeat_has_a_schedule_and_writes_a_line(town: Town, shell: Shell
     assert "beat 1 at" in shell.run("logs", "heartbeat").stdout
 
 
-def test_env_shows_no_secret(town: Town, shell: Shell) -> None:
-    deployed(
-        shell, "env", "--env", "LEVEL=debug", "--env", "MY_API_KEY=s3cr3t", "--env", "DB=pg://joe:pw1@host/db"
+def test_env_shows_only_values_that_cannot_be_a_secret(town: Town, shell: Shell) -> None:
+    """A name says little: all values but those of a known list are hidden."""
+    names = (
+        "LEVEL",
+        "MY_API_KEY",
+        "MY_PW",
+        "JWT",
+        "COOKIE",
+        "CONN",
+        "WEBHOOK",
+        "PATH_OF_MINE",
+        "OPENFAAS_KEY",
     )
+    given = [word for name in names for word in ("--env", f"{name}=s3cr3t")]
+    deployed(shell, "env", *given, "--env", "TZ=Europe/Berlin", "--env", "exec_timeout=20s")
 
     text = httpx.get(f"{town.url}/function/env", timeout=30).text
 
-    assert "LEVEL=debug\n" in text
-    assert "MY_API_KEY=***\n" in text
-    assert "DB=pg://***@host/db\n" in text
     assert "s3cr3t" not in text
-    assert "pw1" not in text
+    for name in names:
+        assert f"{name}=*** (6 characters)\n" in text
+    for shown in ("TZ=Europe/Berlin\n", "exec_timeout=20s\n", "PATH=/", "HOME=/"):
+        assert shown in text
+
+
+def test_env_shows_every_value_where_its_owner_says_so(town: Town, shell: Shell) -> None:
+    deployed(shell, "env", "--env", "LEVEL=debug", "--env", "SHOW_VALUES=true")
+
+    assert "LEVEL=debug\n" in httpx.get(f"{town.url}/function/env", timeout=30).text
 
 
 def test_one_name_of_the_store_may_be_deployed_under_another(town: Town, shell: Shell) -> None:

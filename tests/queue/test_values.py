@@ -15,6 +15,7 @@ from tailrace.queue.signing import sign
 from tailrace.queue.targets import check_addresses, is_public, read_target
 from tailrace.retries import DEFAULT_CODES, Retries
 from tailrace.settings import load
+from tests.kit.addresses import PRIVATE, PUBLIC
 
 POLICY = Policy(3, DEFAULT_CODES, 10.0, 120.0, after_first_byte=False)
 
@@ -125,21 +126,13 @@ def test_an_annotation_that_says_nothing_is_refused(key: str, value: str) -> Non
         read_options({key: value}, {}, {})
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1", "127.8.8.8", "0.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254",
-        "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1",
-        "fd00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
-        "2001:db8::1", "no address", "",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("address", [*PRIVATE, "no address", ""])
 def test_addresses_that_are_not_everybodys(address: str) -> None:
     """Loopback, private, link-local, shared, multicast, in all their spellings."""
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8"])
+@pytest.mark.parametrize("address", PUBLIC)
 def test_addresses_that_are(address: str) -> None:
     """Of the Internet."""
     assert is_public(address)

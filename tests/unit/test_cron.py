@@ -32,6 +32,8 @@ def at(text: str) -> datetime:
         ("@weekly", "2026-11-29T00:00:00"), ("@yearly", "2027-01-01T00:00:00"),
         ("@every 1m", "2026-11-27T12:01:00"), ("@every 1h30m", "2026-11-27T13:30:00"),
         ("0 0 * * *; @every 10m", "2026-11-27T12:10:00"), (" @midnight ; ", "2026-11-28T00:00:00"),
+        ("*/59 * * * *", "2026-11-27T12:59:00"), ("0-30/15,45 * * * *", "2026-11-27T12:15:00"),
+        ("0 0 * jan-FEB mon,Fri", "2027-01-01T00:00:00"), ("0 0 * * 7", "2026-11-29T00:00:00"),
     ],
 )  # fmt: skip
 def test_a_schedule_says_when_it_comes_next(text: str, expected: str) -> None:
@@ -42,7 +44,10 @@ def test_a_schedule_says_when_it_comes_next(text: str, expected: str) -> None:
     "text",
     ["", " ", ";",
      "* * * *", "* * * * * * *", "61 * * * *", "* 24 * * *", "0 0 30 2 *", "@often", "@every", "@every x",
-     "@every 0s", "@every 10ms", "@every 9999h", "a b c d e", "* * * * *;x", ";".join(["@hourly"] * 17)],
+     "0 */5 * * * *", "*/61 * * * *", "*/60 * * * *", "*/0 * * * *", "0 */24 * * *", "0 0 */32 * *",
+     "0 0 * */13 *", "0 0 * * */8", "*/5/2 * * * *", "*/ * * * *", "0 0 * * SUN#2", "0 0 L * *", "0 0 LW * *",
+     "0 0 * * 5L", "1, * * * *", "@every 0s", "@every 10ms", "@every 9999h",
+     "a b c d e", "* * * * *;x", ";".join(["@hourly"] * 17)],
 )  # fmt: skip
 def test_what_is_no_schedule_refuses_the_deployment(text: str) -> None:
     """The text is quoted with what was expected."""
@@ -54,6 +59,18 @@ def test_only_the_cron_topic_makes_a_schedule_count() -> None:
     """Other connectors have annotations of that name too."""
     assert read_options({"topic": "orders", "schedule": "x"}, {}, {}).schedule is None
     assert read_options({"topic": "orders, cron-function", "schedule": "@daily"}, {}, {}).schedule is not None
+
+
+def test_the_cron_topic_alone_is_told_what_is_missing() -> None:
+    with pytest.raises(InvalidDeployment, match="no annotation 'schedule'") as refused:
+        read_options({"topic": "cron-function"}, {}, {})
+
+    assert "schedule: '*/5 * * * *'" in refused.value.text
+
+
+def test_seconds_are_told_not_to_be_a_field() -> None:
+    with pytest.raises(ValueError, match="6 fields, seconds are not among them"):
+        parse_schedule("0 */5 * * * *")
 
 
 class Bench:

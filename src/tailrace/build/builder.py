@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 from tailrace.addresses import household
-from tailrace.build.bundle import Bundle, folder_requirements, pack_folder
+from tailrace.build.bundle import Bundle, folder_requirements, note_left_out, pack_folder
 from tailrace.build.context import Context, read_context
 from tailrace.build.environment import Tell
 from tailrace.build.images import with_tag
@@ -176,7 +176,7 @@ class Builder:
             context = await _in_thread(
                 partial(read_context, job.folder, arguments=job.upload.config.build_args)
             )
-            for note in context.notes:
+            for note in (*context.notes, *await _in_thread(partial(note_left_out, context.folder))):
                 tell(note)
             _tell_missing_program(context, tell)
             pack = partial(_pack, context, index, limit_bytes=self._bundle_limit_bytes)

@@ -39,6 +39,9 @@ _SKIPPED_FOLDERS = frozenset(
         ".mypy_cache", ".pytest_cache", ".ruff_cache",
     }
 )  # fmt: skip
+# Where people keep passwords beside code: whoever can read a bundle could read them.
+_SECRETS_FOLDER = ".secrets"
+_VARIABLES = ".env"
 # Byte code, and what editors and desktops leave beside a file while it is open.
 _SKIPPED_ENDINGS = (".pyc", ".swp", "~")
 
@@ -85,7 +88,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 def pack_folder(
     folder: Path, *, lang: str, limit_bytes: int, process: Process | None = None, index: str = ""
 ) -> Bundle:
-    """The folder as a bundle: sorted, without times, owners, caches and what editors leave.
+    """The folder as a bundle: sorted, without times, owners, caches, editors' files, `.secrets` and `.env`.
 
     A link that points inside the folder is packed as what it points at.
 
@@ -203,11 +206,25 @@ def walk(folder: Path, *, with_modules: bool) -> Iterator[tuple[Path, str]]:
     yield from _walk_below(folder, FOLDER, (folder.resolve(),), skipped)
 
 
+def note_left_out(*folders: Path) -> tuple[str, ...]:
+    """What to tell the person of what `walk` leaves out of these folders because passwords are kept there."""
+    found: dict[str, None] = {}
+    for top in folders:
+        for at, inner, files in os.walk(top):
+            names = sorted(name for name in (*inner, *files) if _is_secret(name))
+            found |= dict.fromkeys(os.path.relpath(Path(at, name), top) for name in names)
+            inner[:] = sorted(name for name in inner if name not in _SKIPPED_FOLDERS and not _is_secret(name))
+    if not found:
+        return ()
+    named = ", ".join([*found][:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    return (f"not uploaded: {named}; values come from `secrets`, `environment` and `environment_file`",)
+
+
 def _walk_below(
     folder: Path, name: str, parents: tuple[Path, ...], skipped: frozenset[str]
 ) -> Iterator[tuple[Path, str]]:
     for entry in sorted(folder.iterdir(), key=lambda path: path.name):
-        if entry.name in skipped or _is_litter(entry.name):
+        if entry.name in skipped or _is_litter(entry.name) or _is_secret(entry.name):
             continue
         entry_name = f"{name}/{entry.name}"
         check_name(entry_name)
@@ -221,6 +238,10 @@ def _walk_below(
             raise InvalidBundle(f"link '{entry}' points at a folder that holds it")
         yield entry, entry_name
         yield from _walk_below(entry, entry_name, (*parents, real), skipped)
+
+
+def _is_secret(name: str) -> bool:
+    return name in (_SECRETS_FOLDER, _VARIABLES) or name.startswith(f"{_VARIABLES}.")
 
 
 def _is_litter(name: str) -> bool:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from tailrace.build.assembly import assemble
-from tailrace.build.bundle import Bundle, pack_folder
+from tailrace.build.bundle import Bundle, note_left_out, pack_folder
 from tailrace.build.context import handler_process, pack_context, read_context
 from tailrace.build.templatefile import OWN, read_template_file
 from tailrace.build.templates import find_template, template_names
@@ -26,20 +26,22 @@ def pack_code(function: StackFunction, *, limit_bytes: int) -> tuple[Bundle, tup
     is_plain = function.template is None and function.lang in ("", *template_names())
     if is_plain and not function.copies:
         lang = function.lang or OWN
-        return pack_folder(function.handler, lang=lang, limit_bytes=limit_bytes, process=process), ()
+        packed = pack_folder(function.handler, lang=lang, limit_bytes=limit_bytes, process=process)
+        return packed, note_left_out(function.handler)
     with tempfile.TemporaryDirectory(prefix="tailrace-build-") as folder:
         context_folder = Path(folder, "context")
         write_context(function, context_folder)
+        left_out = note_left_out(function.handler, *function.copies.values(), context_folder)
         if process is not None:
             packed = pack_folder(context_folder, lang=OWN, limit_bytes=limit_bytes, process=process)
-            return packed, ()
+            return packed, left_out
         context = read_context(
             context_folder,
             arguments=build_arguments(function),
             fprocess=function.fprocess,
             as_it_stands=function.as_it_stands,
         )
-        return pack_context(context, limit_bytes=limit_bytes), context.notes
+        return pack_context(context, limit_bytes=limit_bytes), (*left_out, *context.notes)
 
 
 def write_context(function: StackFunction, destination: Path) -> None:

@@ -87,7 +87,7 @@ def _function(here: Parts, request: Request) -> tuple[Function, str]:
     label, slash, rest = raw.removeprefix(_PREFIX).partition(b"/")
     function = here.table.find(label)
     if function is None:
-        raise ends.not_found(here.table, label)
+        raise ends.not_found(here.table, label, is_open=not here.settings.auth)
     query: bytes = request.scope["query_string"]
     mark = b"?" if query else b""
     return function, (b"/" + rest + mark + query if slash or query else b"").decode("latin-1")

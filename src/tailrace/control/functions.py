@@ -8,6 +8,7 @@ import re
 import time
 from datetime import UTC, datetime
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,6 +27,11 @@ WAIT_LIMIT_S = 55.0
 # Long enough that a clock tick of 10 ms is a tenth of it.
 USAGE_S = 0.1
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+# Quantities and labels as Kubernetes has them, so that a deployment means the same on OpenFaaS.
+_QUANTITY = re.compile(r"\+?(\d+\.?\d*|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d{1,2})?", re.ASCII)
+_LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL_PREFIX = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_PREFIX_LIMIT = 253
 
 
 async def post(request: Request) -> Response:
@@ -58,6 +64,9 @@ async def _spec_of(here: Parts, name: FunctionName, deployment: openfaas.Functio
             raise InvalidDeployment(
                 f"validation failed: environment variable '{key[:80]}' has an illegal name"
             )
+    for label in deployment.labels or {}:
+        _check_label(label)
+    limits, requests = _resources("limits", deployment.limits), _resources("requests", deployment.requests)
     secrets = tuple(deployment.secrets or ())
     await _check_secrets(here, name, secrets)
     try:
@@ -74,8 +83,8 @@ async def _spec_of(here: Parts, name: FunctionName, deployment: openfaas.Functio
         annotations=deployment.annotations or {},
         secrets=secrets,
         constraints=tuple(deployment.constraints or ()),
-        limits=_resources(deployment.limits),
-        requests=_resources(deployment.requests),
+        limits=limits,
+        requests=requests,
         read_only_root_filesystem=deployment.read_only_root_filesystem,
         created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
@@ -95,9 +104,25 @@ async def _check_secrets(here: Parts, name: FunctionName, secrets: tuple[str, ..
         )
 
 
-def _resources(given: openfaas.Resources | None) -> Resources | None:
+def _check_label(label: str) -> None:
+    prefix, slash, name = label.rpartition("/")
+    is_prefix = len(prefix) <= _PREFIX_LIMIT and _LABEL_PREFIX.fullmatch(prefix) is not None
+    if not _LABEL_NAME.fullmatch(name) or (slash and not is_prefix):
+        raise InvalidDeployment(
+            f"validation failed: label '{label[:80]}' is no legal key",
+            hint="Expected: up to 63 letters, digits, '-', '_' and '.', after example.com/ if you like.",
+        )
+
+
+def _resources(kind: str, given: openfaas.Resources | None) -> Resources | None:
     if given is None:
         return None
+    for name, value in msgspec.to_builtins(given).items():
+        if value and not _QUANTITY.fullmatch(value):
+            raise InvalidDeployment(
+                f"validation failed: {kind}: {name} '{value[:40]}' is no quantity",
+                hint="Expected: a number, as in 128Mi, 1Gi or 500M of memory, 0.5 or 500m of cpu.",
+            )
     return Resources(given.memory, given.cpu, given.nvidia_gpu, given.amd_gpu, given.intel_gpu)
 
 

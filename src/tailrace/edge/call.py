@@ -86,7 +86,9 @@ class Call:
         answer.start_ns = time.time_ns()
         function = edge.table.find(request.label)
         if function is None:
-            self._fail(ends.not_found(edge.table, request.label), ends.REFUSED)
+            self._fail(
+                ends.not_found(edge.table, request.label, is_open=not edge.settings.auth), ends.REFUSED
+            )
             return
         self._function = function
         entry = self._entry = edge.entry(function)

@@ -40,14 +40,23 @@ TIMEOUT = "timeout_"
 NAMES_LISTED = 20
 
 
-def not_found(table: Table, label: bytes) -> NotFound:
-    """No such function, and which there are."""
+def not_found(table: Table, label: bytes, *, is_open: bool) -> NotFound:
+    """No such function, and which there are.
+
+    Args:
+        is_open: Whoever calls may know of all functions; False: the gateway asks for a password to list them.
+    """
     wanted = parse_function_name(label.decode("latin-1"))
     namespace = wanted.namespace if wanted else DEFAULT_NAMESPACE
+    name = wanted.name if wanted else label[:64].decode("latin-1")
+    if not is_open:
+        return NotFound(
+            f"function '{name}' not found in namespace '{namespace}'",
+            hint="See which there are: tailrace list",
+        )
     names = list(table.names(namespace))
     there = ", ".join(f"'{name}'" for name in names[:NAMES_LISTED]) or "none"
     more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
-    name = wanted.name if wanted else label[:64].decode("latin-1")
     return NotFound(
         f"function '{name}' not found in namespace '{namespace}'; deployed there: {there}{more}",
         hint="Deploy it: tailrace deploy -f stack.yaml",

@@ -19,11 +19,15 @@ from tailrace.model import FunctionSpec, LogLine
 from tailrace.names import FunctionName
 from tailrace.options import MAX_REPLICAS, read_options
 from tailrace.provider.contract import Exit, Provider
+from tailrace.schedules import TOPIC, has_topic
 
 logger = logging.getLogger(__name__)
 
 # After its last call a replica has nothing to finish; this bounds what atexit handlers may take.
 STOP_GRACE_S = 2.0
+_NO_TOPIC = (
+    f"note: its annotation 'schedule' counts only with 'topic: {TOPIC}'; nothing calls it by the clock"
+)
 
 
 class Reconciler:
@@ -76,7 +80,10 @@ class Reconciler:
             if known is not None:
                 spec = replace(spec, created_at=known.spec.created_at, replicas=known.spec.replicas)
             await self._provider.save_spec(spec)
-            return self._wish(spec)
+            function = self._wish(spec)
+            if "schedule" in spec.annotations and not has_topic(spec.annotations):
+                self._tell(function, _NO_TOPIC, stream="stdout")
+            return function
 
     async def scale(self, name: FunctionName, replicas: int) -> None:
         """Wish for so many replicas from now on, also after a restart. At 0 the next call wakes it.
@@ -269,9 +276,9 @@ class Reconciler:
         function.last_error = error
         function.settled.set()
 
-    def _tell(self, function: Function, text: str) -> None:
+    def _tell(self, function: Function, text: str, *, stream: str = "stderr") -> None:
         for line in text.splitlines():
-            self._logs.write(LogLine(function.name, "tailrace", time.time_ns(), f"{line}\n", stream="stderr"))
+            self._logs.write(LogLine(function.name, "tailrace", time.time_ns(), f"{line}\n", stream=stream))
 
     async def _stop(self, replica: Replica) -> None:
         assert replica.handle is not None

@@ -17,6 +17,10 @@ URL_LIMIT = 2048
 _HINT = "TAILRACE_CALLBACK_ALLOW_PRIVATE=true allows them to everybody who may call a function."
 # IPv4 addresses inside of IPv6 ones. Source: RFC 6052 section 2.1, RFC 3056.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# All that IPv6 has given out to everybody, and what IPv4 keeps to itself: which of the rest `is_global` knows
+# depends on the release of Python. Source: RFC 4291, RFC 6890.
+_UNICAST = ipaddress.ip_network("2000::/3")
+_PROTOCOL = ipaddress.ip_network("192.0.0.0/24")
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 
 
@@ -87,9 +91,10 @@ def is_public(address: str) -> bool:
         inner = found.ipv4_mapped or found.sixtofour
         if inner is None and found in _NAT64:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if inner is not None:
-            found = inner
-    return found.is_global and not found.is_multicast and not found.is_reserved
+        if inner is None:
+            return found in _UNICAST and found.is_global
+        found = inner
+    return found.is_global and not found.is_multicast and not found.is_reserved and found not in _PROTOCOL
 
 
 def _may_be_public(host: str) -> bool:

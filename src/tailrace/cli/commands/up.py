@@ -16,7 +16,7 @@ from tailrace.cli.options import Builtin, Envsubst, Filter, Regex, StackFile, Ta
 from tailrace.cli.result import Result, finish
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from tailrace.cli.devloop import Extras
     from tailrace.cli.logview import LogView
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tailrace.functions.table import Table
     from tailrace.names import FunctionName
     from tailrace.settings import Settings
+
+    Read = Callable[[], tuple[Stack, tuple[StackFunction, ...]]]
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -53,8 +55,9 @@ def command(
 ) -> None:
     """Run a stack file's functions on this machine, show their logs, and deploy every save.
 
-    Streams that are running finish on the old code. Ctrl-C stops everything. Settings without an option
-    here come from the environment, as TAILRACE_<NAME>.
+    Streams that are running finish on the old code. Ctrl-C stops everything. A secret is the text of
+    .secrets/NAME beside the stack file; what the gateway kept of it is removed at the end. Settings
+    without an option here come from the environment, as TAILRACE_<NAME>.
 
     \b
     Examples:
@@ -80,9 +83,7 @@ def command(
     finish(Result(result.text, exit_code=result.exit_code))
 
 
-async def run(
-    settings: Settings, read: Callable[[], tuple[Stack, tuple[StackFunction, ...]]], llm: Model | None
-) -> None:
+async def run(settings: Settings, read: Read, llm: Model | None) -> None:
     """Everything of `up`, until it is cancelled."""
     import asyncio
     import functools
@@ -97,7 +98,9 @@ async def run(
     from tailrace.gateway import open_gateway
 
     paint = paint_for(sys.stdout, os.environ)
+    secrets: set[tuple[str, str]] = set()
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_forgetting(secrets, settings.state_dir))
         out = await stack.enter_async_context(open_outlet(sys.stdout.fileno()))
         view = LogView(out, paint)
         gateway = await stack.enter_async_context(
@@ -121,7 +124,7 @@ async def run(
         loop = DevLoop(
             client,
             Screen(view, paint, start_lines),
-            read=read,
+            read=functools.partial(_read_noting, read, secrets),
             extras=extras,
             limit_bytes=settings.bundle_limit,
         )
@@ -129,6 +132,37 @@ async def run(
             group.create_task(_show_logs(gateway.logs, view, out, start_lines))
             group.create_task(loop.run())
             group.create_task(out.wait_lost())
+
+
+def _read_noting(read: Read, secrets: set[tuple[str, str]]) -> tuple[Stack, tuple[StackFunction, ...]]:
+    """What is read, the secrets that its functions name added to these."""
+    found = read()
+    secrets.update((f.name.namespace, secret) for f in found[1] for secret in f.secrets)
+    return found
+
+
+@contextlib.contextmanager
+def _forgetting(secrets: set[tuple[str, str]], state_dir: Path) -> Iterator[None]:
+    """Remove these secrets, by namespace and name, once the gateway is gone; those from before it stay."""
+    from tailrace.errors import PlatformError, StateTaken
+    from tailrace.provider.process.secrets import SecretFiles
+    from tailrace.state import open_state
+
+    folder = state_dir.expanduser() / "secrets"
+    files = SecretFiles(folder)
+    before = (
+        {(namespace, name) for namespace in files.namespaces() for name in files.list(namespace)}
+        if folder.is_dir()
+        else set()
+    )
+    try:
+        yield
+    finally:
+        made = secrets - before
+        if made:
+            with contextlib.suppress(PlatformError, StateTaken), open_state(state_dir):
+                for namespace, name in made:
+                    files.remove(namespace, name)
 
 
 async def _show_logs(logs: LogStore, view: LogView, out: Outlet, start_lines: StartLines) -> None:

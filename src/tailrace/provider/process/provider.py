@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import shutil
@@ -30,6 +31,8 @@ from tailrace.provider.process.secrets import SecretFiles
 from tailrace.provider.process.specs import SpecFiles
 from tailrace.settings import Settings
 from tailrace.state import State, remove_tree
+
+logger = logging.getLogger(__name__)
 
 _REPLICA_ID = re.compile(r"[a-z0-9-]{1,24}")
 _PASSED = frozenset({"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"})
@@ -115,7 +118,7 @@ class ProcessProvider:
     async def load_specs(self) -> list[FunctionSpec]:
         if not self._persistent:
             return []
-        return await asyncio.to_thread(self._specs.load, refused=self._tell)
+        return await asyncio.to_thread(self._specs.load, refused=self._refuse)
 
     async def save_spec(self, spec: FunctionSpec) -> None:
         if self._persistent:
@@ -189,6 +192,11 @@ class ProcessProvider:
         """
         environments = self._plain_environments if is_process else self._environments
         await environments.ensure(requirements, name=name, tell=tell, show=show, index=index)
+
+    def _refuse(self, name: FunctionName, text: str) -> None:
+        """A saved deployment is not restored: nobody can ask for the log of what is not there."""
+        logger.error("function '%s': %s", name.short, text)
+        self._tell(name, text)
 
     def _tell(self, name: FunctionName, text: str) -> None:
         self._log(LogLine(name, "tailrace", time.time_ns(), f"{text}\n"))

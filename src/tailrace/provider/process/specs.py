@@ -26,7 +26,7 @@ class SpecFiles:
         self._folder = folder
 
     def load(self, *, refused: Callable[[FunctionName, str], None]) -> list[FunctionSpec]:
-        """All that can be read, sorted by name; refused is told of each that cannot, and why."""
+        """All that can be read, sorted by name; refused is told of each that cannot, which stays, and why."""
         specs = []
         for path in sorted(self._folder.glob("*.json")):
             name = parse_function_name(path.stem)
@@ -35,7 +35,11 @@ class SpecFiles:
             try:
                 specs.append(_read(path, name))
             except (OSError, ValueError) as exc:
-                refused(name, f"saved deployment '{path}' cannot be read, so it is not restored: {exc}")
+                refused(
+                    name,
+                    f"saved deployment '{path}' cannot be read, so it is not restored: {exc}; "
+                    "deploy the function again, which replaces the file",
+                )
         return specs
 
     def save(self, spec: FunctionSpec) -> None:

@@ -13,7 +13,7 @@ client = OpenAI(api_key=KEY)
 
 def handle(event, context):
     """A text, or a JSON list of texts; the answer is a JSON list with one vector for each."""
-    texts = texts_of(event.body.decode())
+    texts = texts_of(event.body.decode(errors="replace"))
     if not texts:
         wanted = "expected a text, or a JSON list of texts that are not empty"
         return {"statusCode": 400, "headers": JSON, "body": json.dumps({"error": wanted})}
@@ -33,7 +33,7 @@ def texts_of(body):
     """The texts that are asked for; none when it is no text and no list of texts."""
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = body
     texts = found if isinstance(found, list) else [body]
     return texts if all(isinstance(text, str) and text.strip() for text in texts) else []

@@ -10,7 +10,12 @@ ROWS = 8  # drawn between two events
 
 async def handle(event, context):
     """Each event is base64 of some bytes of a PNG: decoded one by one and joined, they are the file."""
-    width, height = size_of(event.body)
+    try:
+        width, height = size_of(event.body)
+    except ValueError as mistake:
+        context.status, context.content_type = 400, "application/json"
+        yield json.dumps({"error": str(mistake)}).encode()  # bytes: no event, the body as it is
+        return
     kept = b""
     async for data in png(width, height):
         kept += data
@@ -28,11 +33,14 @@ def size_of(body):
     Raises:
         ValueError: they are no whole numbers from 1 to 1024.
     """
-    asked = json.loads(body) if body.strip() else {}
-    width, height = asked.get("width", 256), asked.get("height", 192)
-    if not all(type(side) is int and 1 <= side <= LIMIT for side in (width, height)):
+    try:
+        asked = json.loads(body) if body.strip() else {}
+        sides = asked.get("width", 256), asked.get("height", 192)
+    except (ValueError, AttributeError, RecursionError):
+        sides = (None, None)
+    if not all(type(side) is int and 1 <= side <= LIMIT for side in sides):
         raise ValueError(f'expected {{"width": 1 to {LIMIT}, "height": 1 to {LIMIT}}}')
-    return width, height
+    return sides
 
 
 async def png(width, height):
