@@ -172,10 +172,10 @@ def test_a_heartbeat_finds_its_place_however_the_stream_was_cut(cut: int) -> Non
     async def main() -> None:
         event = b"id: 7\ndata: {}\n\n"
         script = saying(
-            stream_head() + chunk(b"data: {}\n\n"), 0.02, chunk(event[:cut]), 0.02, chunk(event[cut:]), 0.15,
+            stream_head() + chunk(b"data: {}\n\n"), 0.02, chunk(event[:cut]), 0.02, chunk(event[cut:]), 0.4,
             chunk(b"data: z\n\n") + b"0\r\n\r\n",
         )  # fmt: skip
-        async with edge_before(script, annotations={"com.tailrace.stream.heartbeat": "100ms"}) as under_test:
+        async with edge_before(script, annotations={"com.tailrace.stream.heartbeat": "300ms"}) as under_test:
             body = body_of(await under_test.ask(GET))
 
             assert body == b"data: {}\n\n" + event + b": ping\ndata: z\n\n"

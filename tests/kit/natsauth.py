@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,12 +36,16 @@ _CREDS = """-----BEGIN NATS USER JWT-----
 
 @dataclass(frozen=True)
 class Tenant:
-    """A server that serves one account; ``creds`` lets in, ``others`` are of an operator it does not know."""
+    """A server that serves one account.
+
+    ``creds`` lets in, ``others`` are of an operator it does not know; ``trust`` holds its certificate beside
+    those that this machine trusts anyway.
+    """
 
     url: str
     creds: Path
     others: Path
-    pair: Pair
+    trust: Path
 
 
 class _Key:
@@ -90,7 +95,14 @@ def tenant(folder: Path) -> Iterator[Tenant]:
         mine, others = folder / "user.creds", folder / "others.creds"
         _write_creds(mine, account)
         _write_creds(others, _Key(nkeys.PREFIX_BYTE_ACCOUNT))
-        yield Tenant(f"tls://localhost:{server.port}", mine, others, pair)
+        yield Tenant(f"tls://localhost:{server.port}", mine, others, _trust(folder, pair))
+
+
+def _trust(folder: Path, pair: Pair) -> Path:
+    known = Path(os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile or os.devnull)
+    path = folder / "trust.pem"
+    path.write_bytes(known.read_bytes() + b"\n" + pair.cert.read_bytes())
+    return path
 
 
 def _write_creds(path: Path, account: _Key) -> None:

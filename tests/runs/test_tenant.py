@@ -24,7 +24,7 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenant]:
 
 
 def test_runs_and_queues_are_kept_there(nats: Tenant, tmp_path: Path) -> None:
-    shell = Shell(tmp_path, {"SSL_CERT_FILE": str(nats.pair.cert)})
+    shell = Shell(tmp_path, {"SSL_CERT_FILE": str(nats.trust)})
     serve = Serve(shell, tmp_path / "state")
 
     with serve.start("--nats-url", nats.url, "--nats-creds", str(nats.creds)) as (running, url):
@@ -53,7 +53,7 @@ def test_what_does_not_fit_stops_the_start_and_is_told(
 ) -> None:
     files = {"creds": nats.creds, "others": nats.others, "missing": tmp_path / "nowhere.creds"}
     flags = ("--nats-creds", str(files[creds])) if creds in files else ()
-    env = {"SSL_CERT_FILE": str(nats.pair.cert)} if trust else {}
+    env = {"SSL_CERT_FILE": str(nats.trust)} if trust else {}
 
     done = Shell(tmp_path, env).run("serve", "--port", "0", "--nats-url", nats.url, *flags)
 
