@@ -169,6 +169,46 @@ def test_a_method_cannot_smuggle(method: str) -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../system/functions", "/a/../../system/functions", "..", "a/.", "./a",
+        "%2e%2e/%2E./system/functions", "..%2f..%2fsystem/functions", "..\\..\\system",
+    ],
+)  # fmt: skip
+def test_a_path_cannot_leave_its_function(path: str) -> None:
+    """Nobody on the way can make the control API of it: such a call is not sent at all."""
+    seen: list[bytes] = []
+
+    async def main() -> None:
+        async with gateway(reply(200), seen=seen) as url, open_client(url) as client:
+            with pytest.raises(errors.InvalidRequest, match="segment"):
+                async with client.call(Call(FN, path=path)):
+                    pass
+
+    run(main())
+
+    assert [] == seen
+
+
+@pytest.mark.parametrize("path", ["a/...", "/a.b/..c", "%2e%2ea", "users/7", "a//b"])
+def test_a_path_below_its_function_is_sent_as_it_is(path: str) -> None:
+    """Dots are letters like others where they are not a whole segment."""
+    seen: list[bytes] = []
+
+    async def main() -> None:
+        async with (
+            gateway(reply(200), seen=seen) as url,
+            open_client(url) as client,
+            client.call(Call(FN, path=path)),
+        ):
+            pass
+
+    run(main())
+
+    assert [f"/function/{FN.short}/{path.lstrip('/')}".encode()] == [head.split(b" ")[1] for head in seen]
+
+
 def test_a_header_cannot_smuggle() -> None:
     """A line end in a value is an error of the caller's."""
 

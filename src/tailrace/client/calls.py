@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 
@@ -39,11 +39,14 @@ class Calls(Connection):
         """Call a function; the reply's body is read as it arrives, without any limit of time.
 
         No credentials of the gateway are sent. Leaving the context closes the call, wherever it stands.
+
+        Raises:
+            InvalidRequest: the method is none, or the path leads out of the function.
         """
         if not call.method.isascii() or not call.method.isalpha():
             raise InvalidRequest(f"'{call.method}' is no HTTP method")
         path = f"/{'async-function' if call.is_async else 'function'}/{call.function.short}"
-        path += f"/{quote(call.path.lstrip('/'), safe='/%:@!$&()*+,;=~-._')}" if call.path else ""
+        path += _below(call.path)
         timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
         async with AsyncExitStack() as stack:
             with talking(self.url):
@@ -53,6 +56,18 @@ class Calls(Connection):
                 )  # fmt: skip
                 response = await stack.enter_async_context(request)
             yield Reply(response, call.function)
+
+
+def _below(path: str) -> str:
+    """The path as it stands in the request, behind the function's name."""
+    # A client, a proxy or a gateway resolves such segments, some after they have decoded them: the request
+    # would leave the function, and could reach the control API.
+    segments = unquote(path).replace("\\", "/").split("/")
+    if "." in segments or ".." in segments:
+        raise InvalidRequest(
+            f"the path '{path}' has a segment '.' or '..'", hint="Write the path below the function as it is."
+        )
+    return f"/{quote(path.lstrip('/'), safe='/%:@!$&()*+,;=~-._')}" if path else ""
 
 
 class Reply:

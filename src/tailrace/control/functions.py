@@ -18,7 +18,7 @@ from tailrace.errors import InvalidDeployment, InvalidRequest, NotFound
 from tailrace.functions.plan import PROVEN_S
 from tailrace.functions.table import Function
 from tailrace.model import FunctionSpec, Resources
-from tailrace.names import FunctionName, check_function_name, is_secret_name
+from tailrace.names import FunctionName, check_function_name, check_pairs, is_secret_name
 from tailrace.wire import openfaas
 
 # Below the 60 s after which faas-cli and most proxies give up.
@@ -58,6 +58,8 @@ async def _spec_of(here: Parts, name: FunctionName, deployment: openfaas.Functio
             raise InvalidDeployment(
                 f"validation failed: environment variable '{key[:80]}' has an illegal name"
             )
+    check_pairs("label", deployment.labels or {})
+    check_pairs("annotation", deployment.annotations or {}, with_lines=True)
     secrets = tuple(deployment.secrets or ())
     await _check_secrets(here, name, secrets)
     try:
