@@ -239,7 +239,7 @@ def test_a_store_lists_and_hands_out_templates(shell: Shell, store: str) -> None
         ("http://127.0.0.1:1/templates.json", "cannot be reached"),
         ("nowhere.json", "cannot be read"),
         ("STORE/no", "answered 404"),
-        ("ftp://example.com/x", "cannot be read"),
+        ("ftp://example.com/x", "cannot be read by ftp://"),
     ],
 )
 def test_a_store_that_is_none_is_told(shell: Shell, store: str, url: str, words: str) -> None:

@@ -17,7 +17,7 @@ from tailrace.cli.envsubst import substitute
 from tailrace.cli.stackreader import Reader
 from tailrace.cli.stacktemplates import PULL, read_templates
 from tailrace.cli.yamltext import FILE_LIMIT_BYTES, Table, parse_yaml
-from tailrace.errors import InvalidDeployment, NotFound, TailraceError
+from tailrace.errors import InvalidDeployment, InvalidUsage, NotFound, TailraceError
 from tailrace.model import Resources
 from tailrace.names import DEFAULT_NAMESPACE, FunctionName, is_function_label, is_secret_name
 
@@ -114,12 +114,13 @@ class Stack:
         """The functions whose name matches the glob or the regular expression; all when neither is given.
 
         Raises:
-            InvalidDeployment: both are given, the expression is none, or nothing matches.
+            InvalidUsage: both are given, or the expression is none.
+            InvalidDeployment: nothing matches.
         """
         if pattern is None and regex is None:
             return self.functions
         if pattern is not None and regex is not None:
-            raise InvalidDeployment("--filter and --regex exclude each other", hint="Give one of them.")
+            raise InvalidUsage("--filter and --regex exclude each other", hint="Give one of them.")
         if pattern is not None:
             found = [f for f in self.functions if fnmatch.fnmatchcase(f.name.name, pattern)]
         else:
@@ -370,4 +371,4 @@ def _compile(regex: str) -> re.Pattern[str]:
     try:
         return re.compile(regex)
     except re.error as bad:
-        raise InvalidDeployment(f"--regex '{regex}' is no regular expression: {bad}") from None
+        raise InvalidUsage(f"--regex '{regex}' is no regular expression: {bad}") from None

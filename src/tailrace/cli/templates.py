@@ -20,6 +20,7 @@ import msgspec
 from tailrace.build.templatefile import FILE, read_template_file
 from tailrace.cli.stackfile import TEMPLATES
 from tailrace.errors import InvalidBundle, InvalidRequest, NotFound, TooLarge
+from tailrace.gateway_url import without_password
 from tailrace.state import remove_tree
 
 STORE_URL = "https://raw.githubusercontent.com/openfaas/store/master/templates.json"
@@ -40,6 +41,11 @@ class Source:
 
     repository: str
     ref: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The repository as it may be shown and kept: without a password."""
+        return without_password(self.repository)
 
 
 class StoreTemplate(msgspec.Struct):
@@ -72,7 +78,8 @@ def parse_source(text: str) -> Source:
     repository, mark, ref = text.partition("#")
     if not repository or repository.startswith("-") or "::" in repository:
         raise InvalidRequest(
-            f"'{text}' is no repository", hint="Write https://.../templates.git or a folder."
+            f"'{without_password(text)}' is no repository",
+            hint="Write https://.../templates.git or a folder.",
         )
     if mark and not _REF.fullmatch(ref):
         raise InvalidRequest(f"'{ref}' is no branch, tag or sha-<hex>")
@@ -96,11 +103,11 @@ def pull(
         if only is not None:
             found = {name: path for name, path in found.items() if name == only}
             if not found:
-                raise NotFound(f"{source.repository} has no template '{only}'")
+                raise NotFound(f"{source.shown} has no template '{only}'")
         for path in found.values():
             _check(path)
         meta = {
-            "repository": source.repository,
+            "repository": source.shown,
             "written_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "ref_name": source.ref,
             "sha": sha,
@@ -120,7 +127,7 @@ def _templates_of(top: Path, source: Source) -> dict[str, Path]:
     home = top / TEMPLATES
     found = [path for path in home.iterdir() if (path / FILE).is_file()] if home.is_dir() else []
     if not found:
-        raise NotFound(f"{source.repository} has no {TEMPLATES}/<name>/{FILE}")
+        raise NotFound(f"{source.shown} has no {TEMPLATES}/<name>/{FILE}")
     for path in found:
         if not _NAME.fullmatch(path.name):
             raise InvalidBundle(f"'{path.name[:80]}' is no name of a template")
@@ -160,7 +167,7 @@ def _git(*arguments: str) -> str:
         raise NotFound(f"git {arguments[0]} took over {_GIT_TIMEOUT_S:.0f} s") from None
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise NotFound(f"git: {lines[-1] if lines else f'exit code {done.returncode}'}")
+        raise NotFound(f"git: {without_password(lines[-1]) if lines else f'exit code {done.returncode}'}")
     return done.stdout
 
 

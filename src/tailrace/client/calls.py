@@ -15,6 +15,7 @@ from tailrace.names import FunctionName
 
 # So many letters of a call's id tell it from the others on a screen.
 SHORT_CALL_ID = 8
+_FRAMING = ("content-length", "transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,28 @@ class Call:
     is_async: bool = False
 
 
+def check_call(call: Call) -> None:
+    """Refuse what would be another request than a call of this function with this body.
+
+    Raises:
+        InvalidRequest: the method is none, the path leads out of the function, or a header says how the
+            body is framed.
+    """
+    if not call.method.isascii() or not call.method.isalpha():
+        raise InvalidRequest(f"'{call.method}' is no HTTP method")
+    # A client, a proxy or a gateway resolves such segments, some after they have decoded them: the request
+    # would leave the function, and could reach the control API.
+    segments = unquote(call.path).replace("\\", "/").split("/")
+    if "." in segments or ".." in segments:
+        raise InvalidRequest(
+            f"the path '{call.path}' has a segment '.' or '..'",
+            hint="Write the path below the function as it is.",
+        )
+    for name, _ in call.headers:
+        if name.lower() in _FRAMING:
+            raise InvalidRequest(f"the header {name} cannot be given: it follows from the body")
+
+
 class Calls(Connection):
     """Calls of a gateway's functions."""
 
@@ -41,12 +64,11 @@ class Calls(Connection):
         No credentials of the gateway are sent. Leaving the context closes the call, wherever it stands.
 
         Raises:
-            InvalidRequest: the method is none, or the path leads out of the function.
+            InvalidRequest: as `check_call`.
         """
-        if not call.method.isascii() or not call.method.isalpha():
-            raise InvalidRequest(f"'{call.method}' is no HTTP method")
+        check_call(call)
         path = f"/{'async-function' if call.is_async else 'function'}/{call.function.short}"
-        path += _below(call.path)
+        path += f"/{quote(call.path.lstrip('/'), safe='/%:@!$&()*+,;=~-._')}" if call.path else ""
         timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
         async with AsyncExitStack() as stack:
             with talking(self.url):
@@ -56,18 +78,6 @@ class Calls(Connection):
                 )  # fmt: skip
                 response = await stack.enter_async_context(request)
             yield Reply(response, call.function)
-
-
-def _below(path: str) -> str:
-    """The path as it stands in the request, behind the function's name."""
-    # A client, a proxy or a gateway resolves such segments, some after they have decoded them: the request
-    # would leave the function, and could reach the control API.
-    segments = unquote(path).replace("\\", "/").split("/")
-    if "." in segments or ".." in segments:
-        raise InvalidRequest(
-            f"the path '{path}' has a segment '.' or '..'", hint="Write the path below the function as it is."
-        )
-    return f"/{quote(path.lstrip('/'), safe='/%:@!$&()*+,;=~-._')}" if path else ""
 
 
 class Reply:

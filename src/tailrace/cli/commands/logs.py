@@ -87,20 +87,20 @@ def since_moment(text: str) -> str:
     """``5m`` ago, or an RFC 3339 time as it is, as RFC 3339.
 
     Raises:
-        InvalidRequest: it is neither.
+        InvalidUsage: it is neither.
     """
     from datetime import UTC, datetime, timedelta
 
     from tailrace.durations import parse_duration
-    from tailrace.errors import InvalidRequest
+    from tailrace.errors import InvalidUsage
 
     seconds = parse_duration(text)
-    if seconds is not None:
-        return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
     try:
+        if seconds is not None:
+            return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequest(
+        return (moment if moment.tzinfo else moment.astimezone()).isoformat()
+    except (ValueError, OverflowError):  # before the first year there is
+        raise InvalidUsage(
             f"--since {text} is no time", hint="Write 30s, 5m, 1h30m, or 2026-01-31T12:00:00Z."
         ) from None
-    return (moment if moment.tzinfo else moment.astimezone()).isoformat()

@@ -12,7 +12,7 @@ import typer
 
 from tailrace.cli.options import AsJson
 from tailrace.cli.result import Result, finish
-from tailrace.errors import AlreadyExists, InvalidDeployment, InvalidRequest
+from tailrace.errors import AlreadyExists, InvalidDeployment, InvalidUsage
 from tailrace.gateway_url import DEFAULT_GATEWAY
 from tailrace.names import is_function_label
 
@@ -85,11 +85,12 @@ def make(
     """Write the files below folder.
 
     Raises:
-        InvalidRequest, InvalidDeployment: the name, the template or the stack file is not usable.
+        InvalidUsage: the name or an option is not usable.
+        InvalidDeployment: the template or the stack file is not usable.
         AlreadyExists: a file would be overwritten.
     """
     if not is_function_label(name):
-        raise InvalidRequest(
+        raise InvalidUsage(
             f"'{name}' is no function name" if name else "expected a function's name",
             hint="Use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit.",
         )
