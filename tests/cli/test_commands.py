@@ -85,6 +85,12 @@ def shell(folder: Path, gateway: Running) -> Shell:
         f"error: the gateway at {url} asks for a password\n"
         f"hint: Give it once: tailrace login --gateway {url}\n",
     )
+    host = url.removeprefix("http://")
+    said = shell.run("list", "-g", f"http://admin:wrong@{host}")
+    assert (1, True) == (
+        said.returncode,
+        "does not take the user and password that it was given" in said.stderr,
+    )
     wrong = shell.run("login", "--password-stdin", stdin=b"wrong")
     assert (wrong.returncode, "does not take" in wrong.stderr) == (1, True)
     assert shell.run("login", "--password-stdin", stdin=password.encode()).returncode == 0
@@ -207,6 +213,12 @@ def test_logs_show_prints_and_tracebacks(shell: Shell) -> None:
     (last,) = shell.run("logs", "api", "--tail", "1", "--json").stdout.splitlines()
     assert json.loads(last)["name"] == "api"
     assert shell.run("logs", "api", "--since", "1ms").stdout == ""
+    nobody = shell.run("logs", "api", "--instance", "nope")
+    assert (0, "", True) == (
+        nobody.returncode,
+        nobody.stdout,
+        "no lines of a replica 'nope'" in nobody.stderr,
+    )
     assert shell.run("logs", "api", "--since", "soon").returncode == 2
     assert "not deployed" in shell.run("logs", "nope").stderr
 

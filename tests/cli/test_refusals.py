@@ -146,3 +146,22 @@ def test_publish_shows_its_own_examples(shell: Shell) -> None:
 
     assert "tailrace publish -f stack.yaml" in done.stdout
     assert "--shrinkwrap" in done.stdout
+
+
+def test_a_stack_file_that_is_no_file_is_not_said_to_be_missing(shell: Shell) -> None:
+    done = shell.run("deploy", "-f", "/dev/null")
+
+    assert 1 == done.returncode
+    assert "/dev/null is a folder or a device" in done.stderr
+
+
+def test_what_is_missing_of_other_functions_is_not_asked_for(shell: Shell) -> None:
+    """A function can be compared, generated and built without the folders of those beside it."""
+    stack = shell.folder / "stack.yaml"
+    stack.write_text(f"{STACK}  g: {{lang: python3-flask, handler: ./gone}}\n")
+
+    chosen = shell.run("generate", "--filter", "f")
+    whole = shell.run("generate")
+
+    assert (0, 1) == (chosen.returncode, whole.returncode)
+    assert "the handler of 'g' is no folder" in whole.stderr

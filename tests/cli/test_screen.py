@@ -33,6 +33,9 @@ ANSWERS: dict[str, object] = {
     "/system/bundles": {"image": PLAYS, "digest": PLAYS},
     "/store/functions.json": {"version": "0.2.0", "functions": STORE},
     "/templates.json": [TEMPLATE],
+    "/empty/system/functions": [],
+    "/empty/runs": {"runs": []},
+    "/empty/system/queue": {"waiting": [], "dead": []},
 }
 STACK = """
 version: 1.0
@@ -105,3 +108,12 @@ def test_json_holds_what_was_said(shell: Shell) -> None:
 
     assert PLAYS == json.loads(done.stdout)[0]["image"]
     assert done.stdout.isascii()
+
+
+@pytest.mark.parametrize("command", ["list", "runs list", "queue list"])
+def test_that_there_is_nothing_is_said_beside_the_data(shell: Shell, command: str) -> None:
+    """On stderr: a script that reads lines gets none."""
+    done = shell.run(*command.split(), "-g", f"{shell.env['OPENFAAS_URL']}/empty")
+
+    assert (0, "") == (done.returncode, done.stdout)
+    assert done.stderr.startswith("note: no")

@@ -23,7 +23,7 @@ from tailrace.cli.options import (
 )
 from tailrace.cli.result import FAILED, Result, finish, print_error, print_note
 from tailrace.cli.terminal import plain
-from tailrace.errors import InvalidUsage, TailraceError
+from tailrace.errors import InvalidRequest, InvalidUsage, TailraceError
 
 if TYPE_CHECKING:
     from tailrace.cli.stackfile import StackFunction
@@ -112,6 +112,9 @@ def _shrinkwrap(functions: tuple[StackFunction, ...]) -> Result:
     lines, data = [], []
     for function in functions:
         name = function.name.name
+        for place in (Path(FOLDER), Path(FOLDER, name)):
+            if place.is_symlink():
+                raise InvalidRequest(f"./{place} is a link; nothing is written through it")
         shutil.rmtree(Path(FOLDER, name), ignore_errors=True)
         write_context(function, Path(FOLDER, name))
         lines.append(f"{name} shrink-wrapped to {FOLDER}/{name}")

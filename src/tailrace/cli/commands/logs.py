@@ -56,16 +56,19 @@ def command(
         from tailrace.cli.terminal import paint_for
 
         view = LogView(sys.stdout, paint_for(sys.stdout, os.environ))
+        is_empty = True
         async for message in client.follow_logs(
             wanted, since=moment, tail=tail, instance=instance, is_following=follow
         ):
+            is_empty = False
             if as_json:
                 sys.stdout.write(msgspec.json.encode(message).decode() + "\n")
                 sys.stdout.flush()
             else:
                 view.show(_piece(message))
         view.end_line()
-        return Result()
+        notes = (f"no lines of a replica '{instance}'; see: tailrace describe {wanted.short}",)
+        return Result(notes=notes if instance and is_empty else ())
 
     finish(with_client(gateway, use))
 

@@ -73,4 +73,4 @@ def _of_stack(
     from tailrace.cli.stackfile import find_stack_file, load_stack
 
     stack = load_stack(find_stack_file(file, Path.cwd()), os.environ, expand=expand)
-    return [function.name for function in stack.select(pattern=pattern, regex=regex)], stack.gateway
+    return [function.name for function in stack.matching(pattern=pattern, regex=regex)], stack.gateway

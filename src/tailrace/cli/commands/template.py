@@ -150,16 +150,15 @@ def store_pull(
 
 def listed() -> Result:
     """The templates there are here: ours, and those in ./template."""
-    from tailrace.build.templatefile import read_template_file
     from tailrace.build.templates import find_template, template_names
     from tailrace.cli.columns import columns
-    from tailrace.cli.templates import pulled
+    from tailrace.cli.templates import pulled, read_pulled
 
     here = pulled(Path.cwd())
     found = {name: ("tailrace", find_template(name).path) for name in template_names()}
     found |= {name: (f"./template/{name}", path) for name, path in here.items()}
     data = [
-        {"name": name, "from": origin, "language": read_template_file(path).language or name}
+        {"name": name, "from": origin, "language": read_pulled(path).language or name}
         for name, (origin, path) in sorted(found.items())
     ]
     rows = [("NAME", "LANGUAGE", "FROM"), *((d["name"], d["language"], d["from"]) for d in data)]
