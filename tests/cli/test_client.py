@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tailrace import errors
-from tailrace.client import Call, open_client
+from tailrace.client import Call, open_client, stream
 from tailrace.gateway_url import basic, is_local, parse_gateway
 from tailrace.names import FunctionName
 from tests.kit.loops import run
@@ -207,6 +207,22 @@ def test_a_path_below_its_function_is_sent_as_it_is(path: str) -> None:
     run(main())
 
     assert [f"/function/{FN.short}/{path.lstrip('/')}".encode()] == [head.split(b" ")[1] for head in seen]
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
+def test_a_header_cannot_frame_the_body(name: str) -> None:
+    """Of a call and of a stream: what it says could be another length than the body's."""
+
+    async def main() -> None:
+        async with open_client("http://127.0.0.1:1") as client:
+            with pytest.raises(errors.InvalidRequest, match="follows from the body"):
+                async with client.call(Call(FN, body=b"x", headers=((name, "3"),))):
+                    pass
+        with pytest.raises(errors.InvalidRequest, match="follows from the body"):
+            async with stream("http://127.0.0.1:1/function/fn", body=b"x", headers={name: "3"}):
+                pass
+
+    run(main())
 
 
 def test_a_header_cannot_smuggle() -> None:

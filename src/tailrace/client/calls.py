@@ -10,12 +10,12 @@ from urllib.parse import quote, unquote
 import httpx
 
 from tailrace.client.connection import CONNECT_TIMEOUT_S, Connection, talking
+from tailrace.client.steps import check_headers
 from tailrace.errors import InvalidRequest, ReplicaFailed
 from tailrace.names import FunctionName
 
 # So many letters of a call's id tell it from the others on a screen.
 SHORT_CALL_ID = 8
-_FRAMING = ("content-length", "transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,7 @@ def check_call(call: Call) -> None:
             f"the path '{call.path}' has a segment '.' or '..'",
             hint="Write the path below the function as it is.",
         )
-    for name, _ in call.headers:
-        if name.lower() in _FRAMING:
-            raise InvalidRequest(f"the header {name} cannot be given: it follows from the body")
+    check_headers(name for name, _ in call.headers)
 
 
 class Calls(Connection):

@@ -9,7 +9,7 @@ import typer
 
 from tailrace.cli import settingflags as flags
 from tailrace.cli.result import finish
-from tailrace.errors import InvalidRequest, InvalidUsage
+from tailrace.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from tailrace.cli.signals import Wishes
@@ -66,7 +66,7 @@ async def run(settings: Settings, gateway_url: str, wishes: Wishes) -> None:
     from tailrace.queue.opening import working_alone
 
     if not gateway_url:
-        raise InvalidUsage("a worker needs a gateway", hint="Name it: --gateway-url http://127.0.0.1:8080")
+        raise InvalidRequest("a worker needs a gateway", hint="Name it: --gateway-url http://127.0.0.1:8080")
     if not settings.nats_url or settings.nats_url == (EMBEDDED,):
         raise InvalidRequest(
             "a worker needs the NATS of its gateway", hint="Name it: --nats-url nats://HOST:4222"
