@@ -101,13 +101,6 @@ def test_a_password_in_an_address_is_not_shown(shell: Shell, line: str) -> None:
     assert done.stderr
 
 
-def test_a_pulled_template_does_not_keep_the_password(shell: Shell, tmp_path: Path) -> None:
-    """meta.json, which is committed with the template, names the repository alone."""
-    from tailrace.cli.templates import Source
-
-    assert "https://git.example.com/t.git" == Source("https://u:geheim@git.example.com/t.git").shown
-
-
 def test_ctrl_c_at_a_password_ends_with_130(shell: Shell) -> None:
     """As everywhere else; nothing is said about aborting."""
     ours, theirs = pty.openpty()

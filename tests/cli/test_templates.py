@@ -168,6 +168,22 @@ def test_a_template_with_a_link_is_refused_and_nothing_is_written(
     assert not (shell.folder / "template").exists()
 
 
+def test_a_pulled_template_does_not_keep_the_password(shell: Shell, repository: Path) -> None:
+    """meta.json, which is committed with the template, names the repository alone, as the words do."""
+    url = "https://u:geheim@git.example.com/t.git"
+    instead = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{repository}.insteadOf",
+        "GIT_CONFIG_VALUE_0": url,
+    }
+
+    done = shell.run("template", "pull", url, **instead)
+
+    meta = json.loads((shell.folder / "template/ruby-tiny/meta.json").read_text())
+    assert (0, "https://git.example.com/t.git") == (done.returncode, meta["repository"])
+    assert "geheim" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("kind", ["the folder", "an entry"])
 @pytest.mark.parametrize("with_git", [True, False])
 def test_a_link_to_templates_is_refused(shell: Shell, tmp_path: Path, kind: str, with_git: bool) -> None:
