@@ -177,7 +177,7 @@ def test_a_pulled_template_does_not_keep_the_password(shell: Shell, repository: 
         "GIT_CONFIG_VALUE_0": url,
     }
 
-    done = shell.run("template", "pull", url, **instead)
+    done = Shell(shell.folder, instead).run("template", "pull", url)
 
     meta = json.loads((shell.folder / "template/ruby-tiny/meta.json").read_text())
     assert (0, "https://git.example.com/t.git") == (done.returncode, meta["repository"])
