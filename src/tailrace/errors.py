@@ -3,6 +3,7 @@
 TailraceError
 ├── CallerError                 whoever sent the request or typed the command can mend it
 │   ├── InvalidRequest          400  a head, a query or a body that is not what the route expects
+│   │   └── InvalidUsage        400  a command line that is not understood; it never reaches a gateway
 │   ├── InvalidDeployment       400  a deployment, stack file or annotation that cannot be accepted
 │   ├── InvalidBundle           400  an uploaded handler folder that is refused
 │   ├── NotAuthenticated        401
@@ -79,6 +80,12 @@ class CallerError(TailraceError):
 
 class InvalidRequest(CallerError):
     code = "invalid_request"
+
+
+class InvalidUsage(InvalidRequest):
+    """A command line that is not understood: the command then ends with exit code 2."""
+
+    code = "invalid_usage"
 
 
 class InvalidDeployment(CallerError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tailrace.errors import InvalidDeployment
@@ -15,6 +15,9 @@ DEFAULT_NAMESPACE = "openfaas-fn"
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 # RFC 1123 subdomain: what a Kubernetes secret may be called.
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+# C0, DEL and C1: what a terminal obeys, and what ends a line in a list or a log.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,6 +74,20 @@ def check_function_name(name: str, namespace: str = "") -> FunctionName:
 def is_secret_name(text: str) -> bool:
     """Whether text can name a secret: an RFC 1123 subdomain, which can be no path."""
     return _SUBDOMAIN.fullmatch(text) is not None and ".." not in text
+
+
+def check_pairs(what: str, pairs: Mapping[str, str], *, with_lines: bool = False) -> None:
+    """Refuse labels or annotations that hold control characters.
+
+    Args:
+        with_lines: Values may hold tabs and line ends, as annotations of Kubernetes do.
+    Raises:
+        InvalidDeployment: the first of them; the text begins with ``validation failed``.
+    """
+    of_values = _CONTROL_BUT_LINES if with_lines else _CONTROL
+    for key, value in pairs.items():
+        if _CONTROL.search(key) or of_values.search(value):
+            raise InvalidDeployment(f"validation failed: {what} {key[:80]!a} holds control characters")
 
 
 def read_queues(text: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import platformdirs
 
 from tailrace import settingtexts as texts
 from tailrace.addresses import EMBEDDED, Network, read_domain, read_host, read_nats_urls, read_networks
-from tailrace.errors import InvalidRequest
+from tailrace.errors import InvalidRequest, InvalidUsage
 from tailrace.names import read_queues
 from tailrace.settingsfile import of_file, read_file
 
@@ -360,7 +360,8 @@ def _parse(row: Row, text: str, key: str) -> object:
     try:
         return row.parse(text)
     except ValueError as expected:
-        raise InvalidRequest(f"{key}={text} is not valid: expected {expected}") from None
+        kind = InvalidUsage if key.startswith("--") else InvalidRequest
+        raise kind(f"{key}={text} is not valid: expected {expected}") from None
 
 
 assert {row.name for row in ROWS} == {f.name for f in fields(Settings)} - {"sources"}

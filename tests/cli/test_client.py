@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tailrace import errors
-from tailrace.client import Call, open_client
+from tailrace.client import Call, open_client, stream
 from tailrace.gateway_url import basic, is_local, parse_gateway
 from tailrace.names import FunctionName
 from tests.kit.loops import run
@@ -165,6 +165,62 @@ def test_a_method_cannot_smuggle(method: str) -> None:
             with pytest.raises(errors.InvalidRequest):
                 async with client.call(Call(FN, method=method)):
                     pass
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../system/functions", "/a/../../system/functions", "..", "a/.", "./a",
+        "%2e%2e/%2E./system/functions", "..%2f..%2fsystem/functions", "..\\..\\system",
+    ],
+)  # fmt: skip
+def test_a_path_cannot_leave_its_function(path: str) -> None:
+    """Nobody on the way can make the control API of it: such a call is not sent at all."""
+    seen: list[bytes] = []
+
+    async def main() -> None:
+        async with gateway(reply(200), seen=seen) as url, open_client(url) as client:
+            with pytest.raises(errors.InvalidRequest, match="segment"):
+                async with client.call(Call(FN, path=path)):
+                    pass
+
+    run(main())
+
+    assert [] == seen
+
+
+@pytest.mark.parametrize("path", ["a/...", "/a.b/..c", "%2e%2ea", "users/7", "a//b"])
+def test_a_path_below_its_function_is_sent_as_it_is(path: str) -> None:
+    """Dots are letters like others where they are not a whole segment."""
+    seen: list[bytes] = []
+
+    async def main() -> None:
+        async with (
+            gateway(reply(200), seen=seen) as url,
+            open_client(url) as client,
+            client.call(Call(FN, path=path)),
+        ):
+            pass
+
+    run(main())
+
+    assert [f"/function/{FN.short}/{path.lstrip('/')}".encode()] == [head.split(b" ")[1] for head in seen]
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
+def test_a_header_cannot_frame_the_body(name: str) -> None:
+    """Of a call and of a stream: what it says could be another length than the body's."""
+
+    async def main() -> None:
+        async with open_client("http://127.0.0.1:1") as client:
+            with pytest.raises(errors.InvalidRequest, match="follows from the body"):
+                async with client.call(Call(FN, body=b"x", headers=((name, "3"),))):
+                    pass
+        with pytest.raises(errors.InvalidRequest, match="follows from the body"):
+            async with stream("http://127.0.0.1:1/function/fn", body=b"x", headers={name: "3"}):
+                pass
 
     run(main())
 

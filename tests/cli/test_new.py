@@ -9,7 +9,7 @@ import pytest
 from tailrace.build.templates import template_names
 from tailrace.cli.commands.new import make
 from tailrace.cli.stackfile import load_stack
-from tailrace.errors import AlreadyExists, InvalidDeployment, InvalidRequest, TailraceError
+from tailrace.errors import AlreadyExists, InvalidDeployment, InvalidRequest, InvalidUsage, TailraceError
 
 
 @pytest.mark.parametrize("lang", template_names())
@@ -112,3 +112,89 @@ def test_a_refusal_leaves_everything_as_it_was(
         make(name, lang, append, tmp_path)
 
     assert {path: path.read_bytes() if path.is_file() else b"" for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "provider: {name: openfaas}\nfunctions:\n",
+        "provider: {name: openfaas}\nfunctions:  # none yet",
+        "functions:\n\n# whose\nprovider: {name: openfaas}\n",
+        "provider: {name: openfaas}\nfunctions: &all\n  one: {image: x}\n",
+    ],
+)
+def test_the_first_function_goes_below_its_key(tmp_path: Path, text: str) -> None:
+    """Whatever follows, and without an end of the line."""
+    (tmp_path / "s.yml").write_text(text)
+
+    make("two", "python3-http", Path("s.yml"), tmp_path)
+
+    assert "two" in [f.name.name for f in load_stack(tmp_path / "s.yml", {}).functions]
+    assert all(line in (tmp_path / "s.yml").read_text().splitlines() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "provider: {name: openfaas}\nfunctions: {one: {image: x}}\n",
+        "provider: {name: openfaas}\nfunctions:\n  {one: {image: x}}\n",
+        "{provider: {name: openfaas}, functions: {one: {image: x}}}\n",
+        "provider: {name: openfaas}\nfunctions: {}\n",
+        "provider: {name: openfaas}\nfunctions: ~\n",
+    ],
+)
+def test_functions_in_braces_are_told_by_their_line(tmp_path: Path, text: str) -> None:
+    """That line is there, and the hint says what would do."""
+    (tmp_path / "s.yml").write_text(text)
+
+    with pytest.raises(InvalidDeployment, match=r"s.yml line [12]: nothing can be added") as refused:
+        make("two", "python3-http", Path("s.yml"), tmp_path)
+
+    assert "below 'functions:'" in (refused.value.hint or "")
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"handler": "/etc/x"}, {"handler": "../x"}, {"handler": "a/../../x"}, {"handler": "."},
+        {"handler": "a: b #c"}, {"handler": "a\nb"}, {"prefix": "a\nb"}, {"prefix": "a b"}, {"prefix": "é"},
+        {"gateway": "ftp://x"}, {"gateway": "http://x\nfunctions: {}"},
+    ],
+)  # fmt: skip
+def test_an_option_that_could_write_elsewhere_or_anything_is_refused(
+    tmp_path: Path, options: dict[str, str]
+) -> None:
+    """Only inside the current folder, and only what YAML takes for one value."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+
+    with pytest.raises(InvalidUsage):
+        make("ok", "python3-flask", None, folder, **options)
+
+    assert [folder] == list(tmp_path.rglob("*"))
+
+
+def test_a_gateway_is_no_option_of_a_stack_file_that_is_there(tmp_path: Path) -> None:
+    """It names its own, and nothing is ignored."""
+    (tmp_path / "stack.yaml").write_text(STACK)
+
+    with pytest.raises(InvalidUsage, match=r"stack\.yaml names its own"):
+        make("two", "python3-flask", Path("stack.yaml"), tmp_path, gateway="http://x")
+
+
+def test_an_unknown_template_is_answered_with_those_that_are_here(tmp_path: Path) -> None:
+    """Pulled ones too; a pull is proposed for what can be the name of one."""
+    (tmp_path / "template/ruby-tiny").mkdir(parents=True)
+    (tmp_path / "template/ruby-tiny/template.yml").write_text("language: ruby\n")
+
+    hints = []
+    for lang in ("ruby-tini", "xyz", "../xyz"):
+        with pytest.raises(InvalidDeployment) as refused:
+            make("ok", lang, None, tmp_path)
+        hints.append(refused.value.hint or "")
+
+    assert "Did you mean 'ruby-tiny'?" in hints[0]
+    assert "ruby-tiny" in hints[1]
+    assert "tailrace template store pull xyz" in hints[1]
+    assert "store pull" not in hints[2]

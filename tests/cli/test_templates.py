@@ -168,6 +168,90 @@ def test_a_template_with_a_link_is_refused_and_nothing_is_written(
     assert not (shell.folder / "template").exists()
 
 
+def test_a_pulled_template_does_not_keep_the_password(shell: Shell, repository: Path) -> None:
+    """meta.json, which is committed with the template, names the repository alone, as the words do."""
+    url = "https://u:geheim@git.example.com/t.git"
+    instead = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{repository}.insteadOf",
+        "GIT_CONFIG_VALUE_0": url,
+    }
+
+    done = Shell(shell.folder, instead).run("template", "pull", url)
+
+    meta = json.loads((shell.folder / "template/ruby-tiny/meta.json").read_text())
+    assert (0, "https://git.example.com/t.git") == (done.returncode, meta["repository"])
+    assert "geheim" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", ["the folder", "an entry"])
+@pytest.mark.parametrize("with_git", [True, False])
+def test_a_link_to_templates_is_refused(shell: Shell, tmp_path: Path, kind: str, with_git: bool) -> None:
+    """It could lead out of the repository; one beside good templates is not left out without a word."""
+    outside = write_template(tmp_path / "elsewhere", "evil")
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    if kind == "the folder":
+        (bad / "template").symlink_to(outside.parent)
+    else:
+        write_template(bad, "good")
+        (bad / "template/evil").symlink_to(outside)
+    if with_git:
+        git(bad, "init", "--quiet")
+        git(bad, "add", ".")
+        git(bad, "commit", "--quiet", "-m", "one")
+
+    done = shell.run("template", "pull", "../bad")
+
+    assert 1 == done.returncode
+    assert "is a link; links are refused" in done.stderr
+    assert not (shell.folder / "template").exists()
+
+
+def test_nothing_is_written_through_a_link(shell: Shell, tmp_path: Path, repository: Path) -> None:
+    """Neither by a pull nor by shrinkwrap; a link in the place of a template is one that is there."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (shell.folder / "template").symlink_to(outside)
+    pulled = shell.run("template", "pull", str(repository))
+    (shell.folder / "template").unlink()
+    (shell.folder / "template").mkdir()
+    (shell.folder / "template/ruby-tiny").symlink_to(tmp_path / "nowhere")
+    beside = shell.run("template", "pull", str(repository))
+    over = shell.run("template", "pull", str(repository), "--overwrite")
+    shell.run("new", "hello", "--lang", "ruby-tiny")
+    (shell.folder / "build").symlink_to(outside)
+    whole = shell.run("build", "--shrinkwrap")
+    (shell.folder / "build").unlink()
+    (shell.folder / "build").mkdir()
+    (shell.folder / "build/hello").symlink_to(outside)
+    one = shell.run("build", "--shrinkwrap")
+
+    assert [1, 0, 0, 1, 1] == [done.returncode for done in (pulled, beside, over, whole, one)]
+    assert "./template is a link" in pulled.stderr
+    assert "ruby-tiny is there already" in beside.stderr
+    assert "two" == marker(shell)
+    assert ["./build is a link", "./build/hello is a link"] == [
+        done.stderr.removeprefix("error: ").partition(";")[0] for done in (whole, one)
+    ]
+    assert [] == list(outside.iterdir())
+
+
+def test_a_broken_template_is_named_in_a_line(shell: Shell, tmp_path: Path) -> None:
+    """With the line of its template.yml, by `pull` and by `list`."""
+    (write_template(tmp_path / "bad", "evil") / "template.yml").write_text("language: a\nx: [\n")
+
+    pulled = shell.run("template", "pull", "../bad")
+    write_template(shell.folder, "evil")
+    (shell.folder / "template/evil/template.yml").write_text("language: a\nx: [\n")
+    listed = shell.run("template", "list")
+
+    for done in (pulled, listed):
+        assert 1 == done.returncode
+        (line,) = [line for line in done.stderr.splitlines() if not line.startswith("fetching")]
+        assert line.startswith("error: template 'evil': template.yml cannot be understood: line 3: ")
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -177,7 +261,10 @@ def test_a_template_with_a_link_is_refused_and_nothing_is_written(
         ("https://127.0.0.1:1/x.git", "git: "),
         ("../repository#--upload-pack=x", "is no branch"),
         ("../repository#no-such-tag", "git: "),
-        ("../work", "git: "),
+        ("../work", "It is no repository of git either"),
+        ("../work#v1", "is no repository of git, so it has no 'v1'"),
+        ("../repository/template/ruby-tiny/marker", "is a file"),
+        ("../repository#no-such-tag", "git ls-remote"),
     ],
 )
 def test_what_is_no_repository_is_refused(shell: Shell, repository: Path, source: str, words: str) -> None:
@@ -239,7 +326,7 @@ def test_a_store_lists_and_hands_out_templates(shell: Shell, store: str) -> None
         ("http://127.0.0.1:1/templates.json", "cannot be reached"),
         ("nowhere.json", "cannot be read"),
         ("STORE/no", "answered 404"),
-        ("ftp://example.com/x", "cannot be read"),
+        ("ftp://example.com/x", "cannot be read by ftp://"),
     ],
 )
 def test_a_store_that_is_none_is_told(shell: Shell, store: str, url: str, words: str) -> None:

@@ -125,7 +125,7 @@ def test_generate_prints_knative_services(project: Shell) -> None:
 def test_generate_knows_two_kinds(project: Shell) -> None:
     done = project.run("generate", "--api", "v2")
 
-    assert 1 == done.returncode
+    assert 2 == done.returncode
     assert "expected openfaas.com/v1 or serving.knative.dev/v1" in done.stderr
 
 
@@ -136,15 +136,45 @@ def test_diff_tells_what_differs_and_fails(project: Shell, town: Town) -> None:
     deployed = project.run("deploy", "--filter", "hello", "--env", "EXTRA=1")
     assert 0 == deployed.returncode, deployed.stderr
 
-    after = project.run("diff", "--filter", "hello", "--json")
+    after = project.run("diff", "--filter", "hello", "--json", "--show-values")
+    hidden = project.run("diff", "--filter", "hello", "--json")
     same = project.run("deploy", "--filter", "hello"), project.run("diff", "--filter", "hello")
 
     assert 1 == before.returncode == after.returncode
     assert "hello: not deployed" in before.stdout
     assert [{"key": "env.EXTRA", "wished": "", "deployed": "1"}] == json.loads(after.stdout)[0]["differences"]
+    assert [{"key": "env.EXTRA", "wished": "", "deployed": "set"}] == json.loads(hidden.stdout)[0][
+        "differences"
+    ]
     assert [0, 0] == [done.returncode for done in same]
     assert "hello: no difference\n" == same[1].stdout
     assert 0 == project.run("remove", "-f", "stack.yaml", "--filter", "hello").returncode
+
+
+def test_diff_shows_no_key_that_a_variable_holds(project: Shell, town: Town) -> None:
+    """Neither in the table nor as JSON, unless the values are asked for."""
+    stack = project.folder / "stack.yaml"
+    stack.write_text(stack.read_text().replace("    secrets: [api-key]\n", ""))
+    options = ("--env", "RAW_BODY=geheim1", "--env", "KEY=geheim2")
+    deployed = project.run("deploy", "--filter", "hello", *options)
+
+    asked = [project.run("diff", "--filter", "hello", *how) for how in ((), ("--json",), ("--show-values",))]
+
+    assert 0 == deployed.returncode, deployed.stderr
+    assert [1, 1, 1] == [done.returncode for done in asked]
+    assert ["geheim" in done.stdout for done in asked] == [False, False, True]
+    assert "env.RAW_BODY  set         differs" in asked[0].stdout
+    assert "geheim1" in asked[2].stdout
+    assert 0 == project.run("remove", "-f", "stack.yaml", "--filter", "hello").returncode
+
+
+@pytest.mark.parametrize("options", [("-g", "http://127.0.0.1:1"), ("-f", "nothere.yaml"), ("--filter", "x")])
+def test_diff_tells_trouble_from_a_difference(project: Shell, options: tuple[str, ...]) -> None:
+    """By 2, as diff(1) does."""
+    done = project.run("diff", *options)
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert done.stderr.startswith("error: ")
 
 
 def test_deploy_takes_an_image_and_flags(shell: Shell) -> None:
@@ -183,17 +213,25 @@ def test_deploy_with_replace_begins_anew(shell: Shell) -> None:
     [
         (("--image", "echo:latest"), "expected --image with --name"),
         (("--name", "x"), "expected --image with --name"),
+        (("--image", "echo:latest", "-f", "stack.yaml"), "not both"),
+        (("--image", "echo:latest", "--name", "x.nsb", "-n", "nsa"), "name two namespaces"),
         (("--image", "echo:latest", "--name", "x", "--env", "A"), "--env A is not of the form KEY=VALUE"),
         (("--image", "echo:latest", "--name", "x", "--secret", "../a"), "no legal name of a secret"),
         (("--image", "echo:latest", "--name", "x", "-n", "A B"), "no legal name"),
-        (("--image", "nowhere:1", "--name", "x"), "was not built for this gateway"),
     ],
 )
 def test_deploy_refuses_what_it_cannot_mean(shell: Shell, flags: tuple[str, ...], words: str) -> None:
     done = shell.run("deploy", *flags)
 
-    assert 1 == done.returncode
+    assert 2 == done.returncode
     assert words in done.stderr
+
+
+def test_deploy_fails_without_the_image(shell: Shell) -> None:
+    done = shell.run("deploy", "--image", "nowhere:1", "--name", "x")
+
+    assert 1 == done.returncode
+    assert "was not built for this gateway" in done.stderr
 
 
 def test_invoke_signs_the_body(shell: Shell) -> None:

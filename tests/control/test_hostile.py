@@ -183,3 +183,48 @@ def test_the_json_around_a_secret_is_bounded_too(http: httpx.Client, method: str
 
     assert [413, 413] == [sized.status_code, streamed.status_code]
     assert f"{size} bytes" in sized.text
+
+
+SCREEN_PLAYS = ["\x1b[2J", "a\x07", "\x9b31m", "a\rb", "a\x00b", "\x7f"]
+
+
+@pytest.mark.parametrize("kind", ["labels", "annotations"])
+@pytest.mark.parametrize("text", SCREEN_PLAYS, ids=repr)
+def test_what_plays_on_a_screen_is_no_label(http: httpx.Client, kind: str, text: str) -> None:
+    """Nor an annotation: whoever lists functions or namespaces sees them as they are."""
+    value = text if text != "a\rb" else "a\x0bb"  # line ends may stand in an annotation
+    pairs = [{"k": value}, {text: "v"}]
+    deployments = [{"service": "a", "image": "b", kind: pair} for pair in pairs]
+    namespaces = [
+        {"name": "a", "labels": {"openfaas": "1"}, kind: {"openfaas": "1", **pair}} for pair in pairs
+    ]
+
+    replies = [http.post("/system/functions", json=body) for body in deployments]
+    replies += [http.post("/system/namespace/", json=body) for body in namespaces]
+
+    assert [400] * 4 == [reply.status_code for reply in replies]
+    assert all("holds control characters" in reply.text for reply in replies)
+
+
+@pytest.mark.parametrize("image", [*SCREEN_PLAYS, "a b", "a\nb", "a\u202eb"], ids=repr)
+def test_what_plays_on_a_screen_is_no_image(http: httpx.Client, image: str) -> None:
+    """By none of the doors: deploying, uploading, asking."""
+    replies = [
+        http.post("/system/functions", json={"service": "a", "image": image}),
+        http.put(f"/system/bundles/{'0' * 64}", params={"image": image}, content=b"x"),
+        http.get("/system/bundles", params={"image": image}),
+    ]
+
+    assert [400] * 3 == [reply.status_code for reply in replies]
+    assert all("is no name of an image" in reply.text for reply in replies)
+
+
+def test_an_annotation_may_have_lines(http: httpx.Client) -> None:
+    """As Kubernetes has them; a label may not."""
+    body = {"name": "lines", "labels": {"openfaas": "1"}, "annotations": {"note": "a\tb\r\nc"}}
+
+    made = http.post("/system/namespace/", json=body)
+    labelled = http.post("/system/namespace/", json={**body, "labels": {"openfaas": "1", "a": "b\nc"}})
+
+    assert [201, 400] == [made.status_code, labelled.status_code]
+    http.delete("/system/namespace/lines")

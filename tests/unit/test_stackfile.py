@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tailrace.cli.stackfile import Stack, find_stack_file, load_stack, parse_stack
-from tailrace.errors import InvalidDeployment, NotFound
+from tailrace.errors import InvalidDeployment, InvalidUsage, NotFound
 from tailrace.model import Resources
 from tailrace.names import FunctionName
 
@@ -76,7 +76,7 @@ def read(folder: Path, text: str, env: dict[str, str] | None = None) -> Stack:
 
 def refusal(folder: Path, text: str) -> InvalidDeployment:
     with pytest.raises(InvalidDeployment) as refused:
-        read(folder, text)
+        read(folder, text).select()
     return refused.value
 
 
@@ -279,6 +279,20 @@ def test_a_mistake_is_refused_with_its_line(
     assert hint in (refused.hint or "")
 
 
+def test_code_that_is_missing_is_told_of_functions_that_are_chosen(folder: Path) -> None:
+    """The others of the file can be worked with, and those whose code is gone be named, to remove them."""
+    other = "  other:\n    lang: python3-flask\n    handler: ./nowhere\n"
+    untold = "  third:\n    lang: not-pulled\n    handler: ./hello\n"
+
+    stack = read(folder, FN + other + untold)
+
+    assert ["hello"] == [f.name.name for f in stack.select(pattern="hello")]
+    assert ["hello", "other", "third"] == [f.name.name for f in stack.matching()]
+    for name, words in (("other", "is no folder: ./nowhere"), ("third", "there is no template 'not-pulled'")):
+        with pytest.raises(InvalidDeployment, match=words):
+            stack.select(pattern=name)
+
+
 def test_a_missing_environment_file_is_an_error(folder: Path) -> None:
     """A function is never deployed with half its settings."""
     assert "cannot read" in refusal(folder, FN + "    environment_file: [none.yml]\n").message
@@ -310,11 +324,11 @@ def test_functions_are_selected_by_glob_or_expression(folder: Path) -> None:
     assert [f.name.name for f in stack.select(pattern="web-*")] == ["web-a", "web-b"]
     assert [f.name.name for f in stack.select(regex="b$|^b|job")] == ["web-b", "job"]
     assert len(stack.select()) == 3
-    with pytest.raises(InvalidDeployment, match="exclude"):
+    with pytest.raises(InvalidUsage, match="exclude"):
         stack.select(pattern="a", regex="b")
     with pytest.raises(InvalidDeployment, match="it has 'web-a', 'web-b', 'job'"):
         stack.select(pattern="none")
-    with pytest.raises(InvalidDeployment, match="no regular expression"):
+    with pytest.raises(InvalidUsage, match="no regular expression"):
         stack.select(regex="(")
 
 

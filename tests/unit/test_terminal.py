@@ -47,6 +47,9 @@ def test_colour_only_where_it_is_wanted(is_terminal: bool, env: dict[str, str], 
         ("a\rb", "a\\x0db", "a\\x0db"),
         ("\x9b31m", "\\x9b31m", "\\x9b31m"),
         ("Füße 🦶", "Füße 🦶", "Füße 🦶"),
+        ("a\u202eb\u2069", "a\\u202eb\\u2069", "a\\u202eb\\u2069"),
+        ("a\u2028b", "a\\u2028b", "a\\u2028b"),
+        ("a\udc80", "a\\udc80", "a\\udc80"),
     ],
 )
 def test_a_log_line_cannot_take_over_the_screen(text: str, plain: str, coloured: str) -> None:

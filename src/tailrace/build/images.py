@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import re
+
+from tailrace.errors import InvalidDeployment
+
 IMAGE_LIMIT = 512  # characters
+# What registries, repositories, tags and digests are written with; `+` because git's versions may have it.
+# Nothing that could move a cursor, end a line or hide in a list.
+_IMAGE = re.compile(r"[A-Za-z0-9._:/@+-]+")
 _DIGEST = "@sha256:"
 # Images that come with the gateway (`build.shipped`); nobody can give these names another meaning.
 _SHIPPED = "tailrace-store/"
+
+
+def check_image(image: str) -> None:
+    """Refuse a text that is no name of an image.
+
+    Raises:
+        InvalidDeployment: it has not 1 to 512 characters, or others than letters, digits and ``._:/@+-``.
+    """
+    if not 0 < len(image) <= IMAGE_LIMIT:
+        raise InvalidDeployment(f"image has {len(image)} characters; 1 to {IMAGE_LIMIT} are accepted")
+    if not _IMAGE.fullmatch(image):
+        raise InvalidDeployment(
+            f"image {image[:80]!a} is no name of an image",
+            hint="Use letters, digits and . _ : / @ + -, such as registry.example.com/team/name:1.0.",
+        )
 
 
 def with_tag(image: str) -> str:

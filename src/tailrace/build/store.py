@@ -21,7 +21,7 @@ from typing import BinaryIO
 import msgspec
 
 from tailrace.build.bundle import bundle_requirements, read_manifest, unpack
-from tailrace.build.images import IMAGE_LIMIT, is_shipped, pinned_digest, with_tag
+from tailrace.build.images import check_image, is_shipped, pinned_digest, with_tag
 from tailrace.errors import InvalidBundle, InvalidDeployment, NotFound, TooLarge
 from tailrace.state import TEMPORARY, remove_tree, sync_folder, write_atomically
 
@@ -81,10 +81,11 @@ class BundleStore:
             is_shipped_one: The bundle came with the gateway; only those may have its names.
         Raises:
             NotFound: no such bundle.
-            InvalidDeployment: image is empty, over 512 characters or not valid Unicode, names a digest, or
-                is one that comes with the gateway.
+            InvalidDeployment: image is no name of an image (`check_image`), names a digest, or is one that
+                comes with the gateway.
         """
         self.path(digest)
+        check_image(image)
         if is_shipped(image) and not is_shipped_one:
             raise InvalidDeployment(
                 f"image '{image[:80]}' belongs to the functions that come with the gateway",
@@ -102,12 +103,13 @@ class BundleStore:
 
         Raises:
             NotFound: nothing was built or uploaded under this image; the text says how to.
-            InvalidDeployment: image is empty, over 512 characters or not valid Unicode.
+            InvalidDeployment: image is no name of an image (`check_image`).
         """
+        check_image(image)
         digest = self._read_tag(self._tag_path(image)) if "@" not in image else pinned_digest(image)
         if digest is None or not is_digest(digest) or not (self._folder / digest).is_dir():
             raise NotFound(
-                f"image '{image[:IMAGE_LIMIT]}' was not built for this gateway; it pulls from no registry",
+                f"image '{image}' was not built for this gateway; it pulls from no registry",
                 hint="Run: tailrace build -f stack.yaml (or: faas-cli up --remote-builder URL "
                 "--payload-secret FILE); then deploy again.",
             )
@@ -182,12 +184,7 @@ class BundleStore:
             remove_tree(temporary)
 
     def _tag_path(self, image: str) -> Path:
-        if not 0 < len(image) <= IMAGE_LIMIT:
-            raise InvalidDeployment(f"image has {len(image)} characters; 1 to {IMAGE_LIMIT} are accepted")
-        try:
-            name = hashlib.sha256(with_tag(image).encode()).hexdigest()
-        except UnicodeEncodeError:
-            raise InvalidDeployment(f"image {image[:80]!a} is not valid Unicode") from None
+        name = hashlib.sha256(with_tag(image).encode()).hexdigest()
         return self._folder / "tags" / f"{name}.json"
 
     def _write_tag(self, path: Path, data: bytes) -> None:

@@ -71,4 +71,10 @@ def read_template_file(folder: Path) -> TemplateFile:
             found = {key: value for key, value in found.items() if value != ""}
         return msgspec.convert(found or {}, TemplateFile)
     except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as bad:
-        raise InvalidBundle(f"{FILE} cannot be understood: {bad}") from None
+        raise InvalidBundle(f"{FILE} cannot be understood: {_in_a_line(bad)}") from None
+
+
+def _in_a_line(bad: Exception) -> str:
+    if isinstance(bad, yaml.MarkedYAMLError) and bad.problem_mark is not None:
+        return f"line {bad.problem_mark.line + 1}: {bad.problem or bad.context}"
+    return " ".join(str(bad).split())

@@ -13,6 +13,7 @@ import msgspec
 from tailrace.build import sealed
 from tailrace.build.bundle import MAX_FILES
 from tailrace.build.extract import check_name, write_member
+from tailrace.build.images import check_image
 from tailrace.build.tar import Member, read_members
 from tailrace.errors import InvalidBundle, TooLarge
 
@@ -104,4 +105,5 @@ def _read_config(small: dict[str, bytes]) -> BuildConfig:
         raise InvalidBundle(f'{CONFIG} is not {{"image": ..., "buildArgs": ...}}: {bad}') from None
     if not config.image:
         raise InvalidBundle(f"{CONFIG} names no image")
+    check_image(config.image)
     return config

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailrace.errors import InvalidRequest
+from tailrace.errors import InvalidUsage
 from tailrace.model import Resources
 from tailrace.names import FunctionName, is_function_label, is_secret_name
 
@@ -81,13 +81,13 @@ def read_changes(
     """The options as changes.
 
     Raises:
-        InvalidRequest: a pair is no pair, a name is no legal name.
+        InvalidUsage: a pair is no pair, a name is no legal name.
     """
     for name in secret or ():
         if not is_secret_name(name):
-            raise InvalidRequest(f"--secret {name} is no legal name of a secret")
+            raise InvalidUsage(f"--secret {name} is no legal name of a secret")
     if namespace and not is_function_label(namespace):
-        raise InvalidRequest(f"--namespace {namespace} is no legal name")
+        raise InvalidUsage(f"--namespace {namespace} is no legal name")
     return Changes(
         env=pairs("--env", env),
         labels=pairs("--label", label),
@@ -106,12 +106,12 @@ def pairs(option: str, texts: Iterable[str] | None) -> dict[str, str]:
     """``K=V`` texts as a mapping; the last of a key wins.
 
     Raises:
-        InvalidRequest: one has no key or no ``=``.
+        InvalidUsage: one has no key or no ``=``.
     """
     split = [text.partition("=") for text in texts or ()]
     for key, equals, value in split:
         if not key or not equals:
-            raise InvalidRequest(f"{option} {key}{equals}{value} is not of the form KEY=VALUE")
+            raise InvalidUsage(f"{option} {key}{equals}{value} is not of the form KEY=VALUE")
     return {key: value for key, _, value in split}
 
 

@@ -7,9 +7,7 @@ import contextlib
 import time
 from collections.abc import Iterable
 
-import typer
-
-from tailrace.cli.result import FAILED, Result, print_note
+from tailrace.cli.result import FAILED, Result, print_note, print_words
 from tailrace.cli.rollout import Outcome, Package, named_after, pack, send, wait_outcome
 from tailrace.cli.stackfile import StackFunction
 from tailrace.client import Client
@@ -68,11 +66,11 @@ async def _settle(client: Client, package: Package, revision: str, began: float,
 def _report(function: StackFunction, outcome: Outcome, url: str, began: float, *, wait: bool) -> None:
     name = function.name.short
     if outcome.error:
-        typer.echo(f"{name}: failed: {outcome.error}", err=True)
+        print_words(f"{name}: failed: {outcome.error}")
         if outcome.serves_old:
-            typer.echo(f"{name}: the earlier code still serves", err=True)
+            print_words(f"{name}: the earlier code still serves")
     elif wait:
         took = time.monotonic() - began
-        typer.echo(f"{name}: ready in {took:.2f} s (import {outcome.import_s:.2f} s)  {url}", err=True)
+        print_words(f"{name}: ready in {took:.2f} s (import {outcome.import_s:.2f} s)  {url}")
     else:
-        typer.echo(f"{name}: deployed  {url}", err=True)
+        print_words(f"{name}: deployed  {url}")

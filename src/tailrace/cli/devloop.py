@@ -13,7 +13,7 @@ from tailrace.cli.rollout import Outcome, Package, pack, send, wait_outcome
 from tailrace.cli.secretvalue import take_value
 from tailrace.cli.stackfile import Stack, StackFunction
 from tailrace.cli.startlines import StartLines
-from tailrace.cli.terminal import Paint
+from tailrace.cli.terminal import Paint, plain
 from tailrace.cli.watch import Saves, watching
 from tailrace.client import Client
 from tailrace.errors import InvalidDeployment, TailraceError
@@ -110,7 +110,7 @@ class DevLoop:
         for note in stack.notes_on(functions):
             if note not in self._notes:
                 self._notes.add(note)
-                self._view.say("tailrace", self._paint.dim(f"note: {note}"))
+                self._view.say("tailrace", self._paint.dim(f"note: {plain(note)}"))
         for function in functions:
             self._view.add_label(function.name.short)
         for function in functions:
@@ -131,7 +131,7 @@ class DevLoop:
         for note in package.notes:
             if note not in self._notes:
                 self._notes.add(note)
-                self._view.say(function.name.short, self._paint.dim(f"note: {note}"))
+                self._view.say(function.name.short, self._paint.dim(f"note: {plain(note)}"))
         await self._put_secrets(folder, function)
         if self._sent.get(function.name) == package.fingerprint:
             return

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tailrace.wire.openfaas import FunctionDeployment, FunctionStatus, Resources
 
 PRESENT = "present"
+SET, DIFFERS = "set", "differs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,17 @@ def differences(wished: FunctionDeployment, deployed: FunctionStatus) -> list[Di
         for key in sorted({*left, *right})
         if left.get(key, "") != right.get(key, "")
     ]
+
+
+def without_values(found: list[Difference]) -> list[Difference]:
+    """The same, but of variables, whose values may be keys, only that they are set, and differ."""
+    return [_without_value(one) if one.key.startswith("env.") else one for one in found]
+
+
+def _without_value(one: Difference) -> Difference:
+    if one.wished and one.deployed:
+        return Difference(one.key, SET, DIFFERS)
+    return Difference(one.key, SET if one.wished else "", SET if one.deployed else "")
 
 
 def properties(found: FunctionDeployment | FunctionStatus) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ import msgspec
 
 from tailrace.client.connection import http_settings
 from tailrace.errors import GatewayUnreachable, InvalidRequest, PlatformError
+from tailrace.gateway_url import without_password
 
 _T = TypeVar("_T")
 _LIMIT_BYTES = 4 * 1024 * 1024
@@ -24,33 +25,40 @@ def read_document(source: str, kind: type[_T], what: str) -> _T:
     Raises:
         GatewayUnreachable: nobody answers there.
         PlatformError: the answer is not 200, or over 4 MiB.
-        InvalidRequest: it is no file, or not such a document.
+        InvalidRequest: it is no file and no address that is read, or not such a document.
     """
-    is_web = source.startswith(("http://", "https://"))
+    scheme, mark, _ = source.partition("://")
+    is_web = bool(mark) and scheme.lower() in ("http", "https")
+    if mark and not is_web:
+        raise InvalidRequest(
+            f"a {what} cannot be read by {scheme}://", hint="Name an http:// or https:// address, or a file."
+        )
     data = _fetch(source, what) if is_web else _read(source, what)
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as bad:
-        raise InvalidRequest(f"the {what} at {source} cannot be understood: {bad}") from None
+        raise InvalidRequest(
+            f"the {what} at {without_password(source)} cannot be understood: {bad}"
+        ) from None
 
 
 def _fetch(url: str, what: str) -> bytes:
-    data = bytearray()
+    data, shown = bytearray(), without_password(url)
     try:
         with (
             httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True, **http_settings(url)) as http,
             http.stream("GET", url) as reply,
         ):
             if reply.status_code != 200:
-                raise PlatformError(f"the {what} at {url} answered {reply.status_code}")
+                raise PlatformError(f"the {what} at {shown} answered {reply.status_code}")
             for piece in reply.iter_bytes():
                 data += piece
                 if len(data) > _LIMIT_BYTES:
-                    raise PlatformError(f"the {what} at {url} is over {_LIMIT_BYTES >> 20} MiB")
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as bad:
-        raise InvalidRequest(f"'{url}' is no address: {bad}") from None
+                    raise PlatformError(f"the {what} at {shown} is over {_LIMIT_BYTES >> 20} MiB")
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError):  # whose words may hold the password
+        raise InvalidRequest(f"the {what}'s address '{shown}' is no URL that can be used") from None
     except httpx.HTTPError as failed:
-        raise GatewayUnreachable(f"the {what} at {url} cannot be reached: {failed}") from failed
+        raise GatewayUnreachable(f"the {what} at {shown} cannot be reached: {failed}") from failed
     return bytes(data)
 
 

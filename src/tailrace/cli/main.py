@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from typing import Annotated
@@ -25,6 +27,7 @@ from tailrace.cli.commands import (
     logs,
     namespace,
     new,
+    publish,
     push,
     queue,
     ready,
@@ -41,9 +44,9 @@ from tailrace.cli.commands import (
     watchdog,
     worker,
 )
-from tailrace.cli.result import FAILED, print_error
+from tailrace.cli.result import FAILED, exit_code_of, print_error
 from tailrace.cli.usage import Command
-from tailrace.errors import TailraceError
+from tailrace.errors import PlatformError, TailraceError
 
 app = typer.Typer(
     name="tailrace",
@@ -53,6 +56,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+# What writing to a file may come to that has no room, or no disk behind it any more.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # In the order a person meets them.
 _VERBS = (
     ("new", new, "Make a function."),
@@ -64,7 +69,7 @@ _VERBS = (
     ("ready", ready, "Wait until a gateway or a function is ready."),
     ("deploy", deploy, "Deploy a stack file to a gateway."),
     ("build", build, "Build a stack file's functions onto a gateway."),
-    ("publish", build, "The same as build: there is no registry."),
+    ("publish", publish, "The same as build: there is no registry."),
     ("push", push, "Check that a gateway has the images."),
     ("diff", diff, "Compare a stack file with what is deployed."),
     ("generate", generate, "Print manifests for Kubernetes."),
@@ -120,6 +125,13 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has left: `up | head`
         _drop_output()
         raise SystemExit(FAILED) from None
+    except OSError as failed:
+        if failed.errno not in _FULL or failed.filename is not None:
+            raise
+        with contextlib.suppress(OSError):  # stderr may be the same file
+            print_error(PlatformError(f"what is said cannot be written: {failed.strerror}"))
+        _drop_output()
+        raise SystemExit(FAILED) from None
 
 
 def _run() -> None:
@@ -135,7 +147,7 @@ def _run() -> None:
         app()
     except TailraceError as error:
         print_error(error)
-        raise SystemExit(FAILED) from None
+        raise SystemExit(exit_code_of(error)) from None
     except BaseExceptionGroup as group:  # from a task group; one of ours in it is what the person needs
         if group.subgroup(BrokenPipeError):
             raise BrokenPipeError from None
@@ -143,7 +155,7 @@ def _run() -> None:
         if ours is None:
             raise
         print_error(_first(ours))
-        raise SystemExit(FAILED) from None
+        raise SystemExit(exit_code_of(_first(ours))) from None
 
 
 def _drop_output() -> None:

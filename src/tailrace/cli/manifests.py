@@ -11,7 +11,7 @@ import yaml
 
 from tailrace.build.images import with_tag
 from tailrace.cli.stackfile import StackFunction
-from tailrace.errors import InvalidRequest
+from tailrace.errors import InvalidUsage
 from tailrace.model import Resources
 
 FUNCTION = "openfaas.com/v1"
@@ -25,11 +25,11 @@ def manifests(functions: Iterable[StackFunction], api: str) -> list[Manifest]:
     """One manifest for each function.
 
     Raises:
-        InvalidRequest: the API is none that is known.
+        InvalidUsage: the API is none that is known.
     """
     makers = {FUNCTION: _function, KNATIVE: _service}
     if api not in makers:
-        raise InvalidRequest(f"--api {api} is not known; expected {FUNCTION} or {KNATIVE}")
+        raise InvalidUsage(f"--api {api} is not known; expected {FUNCTION} or {KNATIVE}")
     return [makers[api](function) for function in functions]
 
 

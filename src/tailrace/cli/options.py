@@ -37,7 +37,8 @@ GatewayOrStack = Annotated[
         "--gateway",
         "-g",
         metavar="URL",
-        help="The gateway. Default: the stack file's, else $OPENFAAS_URL, else " + DEFAULT_GATEWAY + ".",
+        help=f"The gateway. Default: the stack file's if that is not {DEFAULT_GATEWAY}, else $OPENFAAS_URL, "
+        "else that address.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from tailrace.cli.terminal import paint_for
-from tailrace.errors import TailraceError
+from tailrace.errors import InvalidRequest, InvalidUsage, TailraceError
 
 FAILED = 1
+MISUSED = 2
 INTERRUPTED = 130
 
 
@@ -37,7 +39,7 @@ def finish(result: Result, *, as_json: bool = False) -> NoReturn:
     """Print the result and leave with its exit code."""
     for note in result.notes:
         print_note(note)
-    shown = json.dumps(result.data, indent=2) if as_json else result.text
+    shown = json.dumps(result.data, indent=2) if as_json else _clean_lines(result.text, sys.stdout)
     if shown:
         sys.stdout.write(shown if shown.endswith("\n") else f"{shown}\n")
     sys.stdout.flush()
@@ -47,15 +49,34 @@ def finish(result: Result, *, as_json: bool = False) -> NoReturn:
 def print_note(note: str) -> None:
     """A sentence for the person, on stderr."""
     paint = paint_for(sys.stderr, os.environ)
-    print(f"{paint.yellow('note:')} {_clean_lines(note)}", file=sys.stderr, flush=True)
+    print(f"{paint.yellow('note:')} {_clean_lines(note, sys.stderr)}", file=sys.stderr, flush=True)
+
+
+def print_words(words: str) -> None:
+    """What happens, while it does, on stderr."""
+    print(_clean_lines(words, sys.stderr), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def as_usage() -> Iterator[None]:
+    """What is refused of a text from the command line is a mistake of the command line."""
+    try:
+        yield
+    except InvalidRequest as refused:
+        raise InvalidUsage(refused.message, hint=refused.hint) from refused
+
+
+def exit_code_of(error: TailraceError) -> int:
+    """What a command ends with that raised this."""
+    return MISUSED if isinstance(error, InvalidUsage) else FAILED
 
 
 def print_error(error: TailraceError) -> None:
     """Message and hint on stderr, the hint on a line of its own."""
     paint = paint_for(sys.stderr, os.environ)
-    print(f"{paint.red('error:')} {_clean_lines(error.message)}", file=sys.stderr)
+    print(f"{paint.red('error:')} {_clean_lines(error.message, sys.stderr)}", file=sys.stderr)
     if error.hint:
-        print(f"{paint.bold('hint:')} {_clean_lines(error.hint)}", file=sys.stderr)
+        print(f"{paint.bold('hint:')} {_clean_lines(error.hint, sys.stderr)}", file=sys.stderr)
     sys.stderr.flush()
 
 
@@ -69,6 +90,7 @@ def run_async(work: Coroutine[object, object, Result]) -> Result:
         return Result(exit_code=INTERRUPTED)
 
 
-def _clean_lines(text: str) -> str:
-    paint = paint_for(sys.stderr, os.environ)
+def _clean_lines(text: str, stream: TextIO) -> str:
+    """The text for this stream: whatever came into it from elsewhere, no terminal obeys it."""
+    paint = paint_for(stream, os.environ)
     return "\n".join(paint.clean(line) for line in text.split("\n"))

@@ -17,7 +17,7 @@ from tailrace.cli.envsubst import substitute
 from tailrace.cli.stackreader import Reader
 from tailrace.cli.stacktemplates import PULL, read_templates
 from tailrace.cli.yamltext import FILE_LIMIT_BYTES, Table, parse_yaml
-from tailrace.errors import InvalidDeployment, NotFound, TailraceError
+from tailrace.errors import InvalidDeployment, InvalidUsage, NotFound, TailraceError
 from tailrace.model import Resources
 from tailrace.names import DEFAULT_NAMESPACE, FunctionName, is_function_label, is_secret_name
 
@@ -91,13 +91,17 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A stack file, read. ``read_from`` are all the files it came from."""
+    """A stack file, read. ``read_from`` are all the files it came from.
+
+    ``problems`` say, by a function's name, why its code is not found; they are told when it is selected.
+    """
 
     path: Path
     functions: tuple[StackFunction, ...]
     gateway: str = ""
     notes: tuple[Note, ...] = ()
     read_from: tuple[Path, ...] = ()
+    problems: Mapping[str, InvalidDeployment] = field(default_factory=dict)
 
     def notes_on(self, functions: Iterable[StackFunction]) -> tuple[str, ...]:
         """What to tell the person about these functions, and about the file as a whole."""
@@ -111,15 +115,28 @@ class Stack:
         return tuple(told)
 
     def select(self, *, pattern: str | None = None, regex: str | None = None) -> tuple[StackFunction, ...]:
+        """As `matching`, for those who need their code.
+
+        Raises:
+            InvalidDeployment: as `matching`, or the handler or the template of one of them is not there.
+        """
+        found = self.matching(pattern=pattern, regex=regex)
+        for function in found:
+            if (problem := self.problems.get(function.name.name)) is not None:
+                raise problem
+        return found
+
+    def matching(self, *, pattern: str | None = None, regex: str | None = None) -> tuple[StackFunction, ...]:
         """The functions whose name matches the glob or the regular expression; all when neither is given.
 
         Raises:
-            InvalidDeployment: both are given, the expression is none, or nothing matches.
+            InvalidUsage: both are given, or the expression is none.
+            InvalidDeployment: nothing matches.
         """
         if pattern is None and regex is None:
             return self.functions
         if pattern is not None and regex is not None:
-            raise InvalidDeployment("--filter and --regex exclude each other", hint="Give one of them.")
+            raise InvalidUsage("--filter and --regex exclude each other", hint="Give one of them.")
         if pattern is not None:
             found = [f for f in self.functions if fnmatch.fnmatchcase(f.name.name, pattern)]
         else:
@@ -145,6 +162,8 @@ def find_stack_file(given: str | None, folder: Path) -> Path:
         path = folder / Path(given).expanduser()
         if path.is_file():
             return path
+        if path.exists():
+            raise NotFound(f"{given} is a folder or a device; a stack file is a regular file")
         raise NotFound(f"there is no stack file {given}")
     for name in DEFAULT_NAMES:
         if (folder / name).is_file():
@@ -201,6 +220,7 @@ class _StackReader:
         self._files = [path]
         self._copies: dict[str, Path] = {}
         self._templates: dict[str, str] = {}
+        self._problems: dict[str, InvalidDeployment] = {}
         # Key and words of a note, and the functions it is about.
         self._notes: dict[tuple[str, str], list[str]] = {}
 
@@ -219,7 +239,7 @@ class _StackReader:
             add = f"tailrace new NAME --append {self._path.name}"
             raise r.refuse(top.line, f"there are no functions; add one with: {add}")
         found = tuple(self._read_function(functions, name) for name in functions.items)
-        return Stack(self._path, found, gateway, self._told(), tuple(self._files))
+        return Stack(self._path, found, gateway, self._told(), tuple(self._files), self._problems)
 
     def _read_provider(self, top: Table) -> str:
         r = self._reader
@@ -300,10 +320,15 @@ class _StackReader:
         if not handler or not (lang or r.text(table, "fprocess")):
             missing = "handler" if not handler else "lang, and no fprocess"
             raise r.refuse(table.line, f"function '{name}' has no {missing}")
-        template = self._find_template(lang, table.lines["lang"]) if lang else None
+        template = None
+        try:
+            template = self._find_template(lang, table.lines["lang"]) if lang else None
+        except InvalidDeployment as missing:
+            self._problems[name] = missing
         folder = (self._path.parent / Path(handler).expanduser()).absolute()
         if not folder.is_dir():
-            raise r.refuse(table.lines["handler"], f"the handler of '{name}' is no folder: {handler}")
+            problem = r.refuse(table.lines["handler"], f"the handler of '{name}' is no folder: {handler}")
+            self._problems.setdefault(name, problem)
         return lang, folder, template
 
     def _find_template(self, lang: str, line: int) -> Path | None:
@@ -370,4 +395,4 @@ def _compile(regex: str) -> re.Pattern[str]:
     try:
         return re.compile(regex)
     except re.error as bad:
-        raise InvalidDeployment(f"--regex '{regex}' is no regular expression: {bad}") from None
+        raise InvalidUsage(f"--regex '{regex}' is no regular expression: {bad}") from None

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import msgspec
 
-from tailrace.build.templatefile import FILE, read_template_file
+from tailrace.build.templatefile import FILE, TemplateFile, read_template_file
 from tailrace.cli.stackfile import TEMPLATES
 from tailrace.errors import InvalidBundle, InvalidRequest, NotFound, TooLarge
+from tailrace.gateway_url import without_password
 from tailrace.state import remove_tree
 
 STORE_URL = "https://raw.githubusercontent.com/openfaas/store/master/templates.json"
@@ -40,6 +41,11 @@ class Source:
 
     repository: str
     ref: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The repository as it may be shown and kept: without a password."""
+        return without_password(self.repository)
 
 
 class StoreTemplate(msgspec.Struct):
@@ -72,7 +78,8 @@ def parse_source(text: str) -> Source:
     repository, mark, ref = text.partition("#")
     if not repository or repository.startswith("-") or "::" in repository:
         raise InvalidRequest(
-            f"'{text}' is no repository", hint="Write https://.../templates.git or a folder."
+            f"'{without_password(text)}' is no repository",
+            hint="Write https://.../templates.git or a folder.",
         )
     if mark and not _REF.fullmatch(ref):
         raise InvalidRequest(f"'{ref}' is no branch, tag or sha-<hex>")
@@ -96,11 +103,11 @@ def pull(
         if only is not None:
             found = {name: path for name, path in found.items() if name == only}
             if not found:
-                raise NotFound(f"{source.repository} has no template '{only}'")
+                raise NotFound(f"{source.shown} has no template '{only}'")
         for path in found.values():
             _check(path)
         meta = {
-            "repository": source.repository,
+            "repository": source.shown,
             "written_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "ref_name": source.ref,
             "sha": sha,
@@ -116,11 +123,32 @@ def pulled(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(top.iterdir()) if (path / FILE).is_file()}
 
 
+def is_template_name(text: str) -> bool:
+    """Whether a template can have this name: one plain part of a path."""
+    return _NAME.fullmatch(text) is not None
+
+
+def read_pulled(template: Path) -> TemplateFile:
+    """What the ``template.yml`` of a template in this folder says.
+
+    Raises:
+        InvalidBundle: it cannot be understood; the text names the template.
+    """
+    try:
+        return read_template_file(template)
+    except InvalidBundle as bad:
+        raise InvalidBundle(f"template '{template.name}': {bad.message}") from None
+
+
 def _templates_of(top: Path, source: Source) -> dict[str, Path]:
     home = top / TEMPLATES
-    found = [path for path in home.iterdir() if (path / FILE).is_file()] if home.is_dir() else []
+    entries = sorted(home.iterdir()) if home.is_dir() and not home.is_symlink() else []
+    for path in (home, *entries):  # a link could lead anywhere, out of the repository too
+        if path.is_symlink():
+            raise InvalidBundle(f"{path.relative_to(top)} of {source.shown} is a link; links are refused")
+    found = [path for path in entries if (path / FILE).is_file()]
     if not found:
-        raise NotFound(f"{source.repository} has no {TEMPLATES}/<name>/{FILE}")
+        raise NotFound(f"{source.shown} has no {TEMPLATES}/<name>/{FILE}")
     for path in found:
         if not _NAME.fullmatch(path.name):
             raise InvalidBundle(f"'{path.name[:80]}' is no name of a template")
@@ -130,6 +158,7 @@ def _templates_of(top: Path, source: Source) -> dict[str, Path]:
 def _fetch(source: Source, destination: Path) -> tuple[Path, str]:
     """The repository's files, and their commit where that is known."""
     local = Path(source.repository).expanduser()
+    _check_local(local, source)
     if local.is_dir() and not source.ref and not (local / ".git").exists() and (local / TEMPLATES).is_dir():
         return local, ""
     repository = str(local.absolute()) if local.is_dir() else source.repository
@@ -140,6 +169,20 @@ def _fetch(source: Source, destination: Path) -> tuple[Path, str]:
         branch = ("--branch", source.ref) if source.ref else ()
         _git("clone", "--quiet", "--depth", "1", *branch, "--", repository, str(destination))
     return destination, _git("-C", str(destination), "rev-parse", "HEAD").strip()
+
+
+def _check_local(local: Path, source: Source) -> None:
+    """Tell what git would tell of a path in words of its own."""
+    if local.is_file() and local.suffix != ".bundle":
+        raise NotFound(f"{source.shown} is a file", hint="Name a folder, or a repository of git.")
+    is_repository = (local / ".git").exists() or (local / "HEAD").is_file()
+    if not local.is_dir() or is_repository:
+        return
+    if source.ref:
+        raise NotFound(f"{source.shown} is no repository of git, so it has no '{source.ref}'")
+    if not (local / TEMPLATES).is_dir():
+        hint = "It is no repository of git either."
+        raise NotFound(f"{source.shown} has no {TEMPLATES}/<name>/{FILE}", hint=hint)
 
 
 def _git(*arguments: str) -> str:
@@ -160,7 +203,10 @@ def _git(*arguments: str) -> str:
         raise NotFound(f"git {arguments[0]} took over {_GIT_TIMEOUT_S:.0f} s") from None
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise NotFound(f"git: {lines[-1] if lines else f'exit code {done.returncode}'}")
+        said = without_password(lines[-1]) if lines else f"exit code {done.returncode}"
+        is_missing = re.search(r"Remote branch .* not found|did not match|unable to read tree", said)
+        hint = "See what there is: git ls-remote URL" if is_missing else None
+        raise NotFound(f"git: {said}", hint=hint)
     return done.stdout
 
 
@@ -176,20 +222,25 @@ def _check(template: Path) -> None:
         if count > _MAX_FILES or size > _LIMIT_BYTES:
             limit = f"{_MAX_FILES:,} files or {_LIMIT_BYTES >> 20} MiB"
             raise TooLarge(f"template '{template.name}' is over {limit}")
-    read_template_file(template)
+    read_pulled(template)
 
 
 def _install(name: str, path: Path, folder: Path, meta: dict[str, str], is_overwriting: bool) -> Pulled:
     home = folder / TEMPLATES
     final = home / name
-    if final.exists() and not is_overwriting:
+    if home.is_symlink() or (home.exists() and not home.is_dir()):
+        raise InvalidRequest(
+            f"./{TEMPLATES} is a link or no folder", hint="Move it away; nothing was written."
+        )
+    is_there = os.path.lexists(final)
+    if is_there and not is_overwriting:
         return Pulled(name, is_new=False)
     home.mkdir(exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".pull-", dir=home))
     try:
         shutil.copytree(path, scratch / name)
         (scratch / name / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        if final.exists():
+        if is_there:
             final.rename(scratch / "old")
         (scratch / name).rename(final)
     finally:

@@ -8,8 +8,9 @@ from typing import TextIO
 
 _RED, _GREEN, _YELLOW, _DIM, _BOLD = "31", "32", "33", "2", "1"
 _NAMES = ("36", "33", "35", "32", "34", "96", "93", "95")
-# What may move the cursor, ring, retitle or hide: everything of C0 and C1 but tab, and DEL.
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+# What may move the cursor, ring, retitle, hide or turn text round: everything of C0 and C1 but tab, DEL, the
+# separators of lines, Unicode's bidirectional controls; and halves of characters, which no stream takes.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,40}m")
 
 
@@ -58,5 +59,11 @@ def paint_for(stream: TextIO, env: Mapping[str, str]) -> Paint:
     return Paint(stream.isatty() and not env.get("NO_COLOR") and env.get("TERM") != "dumb")
 
 
+def plain(text: str) -> str:
+    """A text from elsewhere on one line, without colours: what a terminal would obey is shown instead."""
+    return _CONTROL.sub(_escape, text)
+
+
 def _escape(found: re.Match[str]) -> str:
-    return f"\\x{ord(found.group()):02x}"
+    code = ord(found.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -9,7 +9,7 @@ programs that do not await.
 Whatever httpx or the gateway reports becomes an error of our tree, in `connection` and `Reply.chunks`.
 """
 
-from tailrace.client.calls import SHORT_CALL_ID, Call, Reply
+from tailrace.client.calls import SHORT_CALL_ID, Call, Reply, check_call
 from tailrace.client.client import Client, open_client
 from tailrace.client.functions import Deployed
 from tailrace.client.steps import Resume
@@ -18,5 +18,5 @@ from tailrace.wire.runs import RunRecord
 
 __all__ = [
     "SHORT_CALL_ID", "Call", "Client", "Deployed", "Reply", "Resume", "RunRecord", "Stream", "attach",
-    "open_client", "stop", "stream",
+    "check_call", "open_client", "stop", "stream",
 ]  # fmt: skip

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 
 from tailrace.client.connection import CONNECT_TIMEOUT_S, Connection, talking
+from tailrace.client.steps import check_headers
 from tailrace.errors import InvalidRequest, ReplicaFailed
 from tailrace.names import FunctionName
 
@@ -31,6 +32,26 @@ class Call:
     is_async: bool = False
 
 
+def check_call(call: Call) -> None:
+    """Refuse what would be another request than a call of this function with this body.
+
+    Raises:
+        InvalidRequest: the method is none, the path leads out of the function, or a header says how the
+            body is framed.
+    """
+    if not call.method.isascii() or not call.method.isalpha():
+        raise InvalidRequest(f"'{call.method}' is no HTTP method")
+    # A client, a proxy or a gateway resolves such segments, some after they have decoded them: the request
+    # would leave the function, and could reach the control API.
+    segments = unquote(call.path).replace("\\", "/").split("/")
+    if "." in segments or ".." in segments:
+        raise InvalidRequest(
+            f"the path '{call.path}' has a segment '.' or '..'",
+            hint="Write the path below the function as it is.",
+        )
+    check_headers(name for name, _ in call.headers)
+
+
 class Calls(Connection):
     """Calls of a gateway's functions."""
 
@@ -39,9 +60,11 @@ class Calls(Connection):
         """Call a function; the reply's body is read as it arrives, without any limit of time.
 
         No credentials of the gateway are sent. Leaving the context closes the call, wherever it stands.
+
+        Raises:
+            InvalidRequest: as `check_call`.
         """
-        if not call.method.isascii() or not call.method.isalpha():
-            raise InvalidRequest(f"'{call.method}' is no HTTP method")
+        check_call(call)
         path = f"/{'async-function' if call.is_async else 'function'}/{call.function.short}"
         path += f"/{quote(call.path.lstrip('/'), safe='/%:@!$&()*+,;=~-._')}" if call.path else ""
         timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)

@@ -48,6 +48,7 @@ async def open_client(gateway: str, *, authorization: str = "") -> AsyncIterator
     """
     url, found = parse_gateway(gateway)
     timeout = httpx.Timeout(REPLY_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None)
-    http = httpx.AsyncClient(base_url=url, timeout=timeout, **http_settings(url))
+    with talking(url):  # httpx has its own idea of what a host is
+        http = httpx.AsyncClient(base_url=url, timeout=timeout, **http_settings(url))
     async with http:
         yield Client(http, url, authorization or found)

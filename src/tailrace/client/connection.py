@@ -105,7 +105,8 @@ class Connection:
 
     async def check(self, reply: httpx.Response) -> None:
         if reply.status_code >= 300:
-            raise refusal(self.url, reply.status_code, await read_bounded(reply))
+            body = await read_bounded(reply)
+            raise refusal(self.url, reply.status_code, body, has_password=bool(self.auth))
 
 
 @contextmanager
@@ -135,9 +136,14 @@ def is_hopeless(error: GatewayUnreachable) -> bool:
     return isinstance(error.__cause__, httpx.ConnectError) and _UNTRUSTED in str(error.__cause__)
 
 
-def refusal(url: str, status: int, body: bytes) -> TailraceError:
+def refusal(url: str, status: int, body: bytes, *, has_password: bool = False) -> TailraceError:
     text = body.decode("utf-8", "replace")[:_ERROR_LIMIT_CHARACTERS].strip()
     message, _, hint = text.partition("\n")
+    if status == 401 and has_password:
+        return NotAuthenticated(
+            f"the gateway at {url} does not take the user and password that it was given",
+            hint=f"Give the right ones: tailrace login --gateway {url}",
+        )
     if status == 401:
         return NotAuthenticated(
             f"the gateway at {url} asks for a password", hint=f"Give it once: tailrace login --gateway {url}"

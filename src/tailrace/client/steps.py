@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ from tailrace.wire.runs import RunRecord
 from tailrace.wire.sse import EventTooLarge, ServerEvent, SseDecoder
 
 _RUN_URL = re.compile(r"(.*)/run/([a-z2-7]{26})(?:/stream)?")
+_FRAMING = ("content-length", "transfer-encoding")
 _EVENT_STREAM = ("accept", "text/event-stream")
 
 
@@ -118,14 +119,26 @@ class Target:
         return Ask("DELETE", f"{self.gateway}/run/{run}", self.headers)
 
 
+def check_headers(names: Iterable[str]) -> None:
+    """Refuse headers that say how the body is framed: they follow from it.
+
+    Raises:
+        InvalidRequest: there is one.
+    """
+    for name in names:
+        if name.lower() in _FRAMING:
+            raise InvalidRequest(f"the header {name} cannot be given: it follows from the body")
+
+
 def call_target(
     url: str, method: str, body: bytes | str, headers: Mapping[str, str], resume: Resume | None, gateway: str
 ) -> Target:
     """The target of a call.
 
     Raises:
-        InvalidRequest: the URL is none.
+        InvalidRequest: the URL is none, or a header says how the body is framed.
     """
+    check_headers(headers)
     content = body.encode() if isinstance(body, str) else body
     own = tuple((name.lower(), value) for name, value in headers.items())
     names = {name for name, _ in own}

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace.build import shipped
-from tailrace.build.images import with_tag
+from tailrace.build.images import check_image, with_tag
 from tailrace.control.parts import Parts, json_reply, parts
 from tailrace.errors import InvalidRequest, UnsupportedContent
 
@@ -61,4 +61,5 @@ def _image(request: Request) -> str:
     image = request.query_params.get("image", "")
     if not image:
         raise InvalidRequest("the query parameter 'image' is missing; expected the tag of a bundle")
+    check_image(image)
     return image

@@ -19,7 +19,7 @@ from tailrace.errors import InvalidDeployment, InvalidRequest, NotFound
 from tailrace.functions.plan import PROVEN_S
 from tailrace.functions.table import Function
 from tailrace.model import FunctionSpec, Resources
-from tailrace.names import FunctionName, check_function_name, is_secret_name
+from tailrace.names import FunctionName, check_function_name, check_pairs, is_secret_name
 from tailrace.wire import openfaas
 
 # Below the 60 s after which faas-cli and most proxies give up.
@@ -67,6 +67,8 @@ async def _spec_of(here: Parts, name: FunctionName, deployment: openfaas.Functio
     for label in deployment.labels or {}:
         _check_label(label)
     limits, requests = _resources("limits", deployment.limits), _resources("requests", deployment.requests)
+    check_pairs("label", deployment.labels or {})
+    check_pairs("annotation", deployment.annotations or {}, with_lines=True)
     secrets = tuple(deployment.secrets or ())
     await _check_secrets(here, name, secrets)
     try:

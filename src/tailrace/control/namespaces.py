@@ -11,7 +11,7 @@ from starlette.responses import Response
 from tailrace.control.parts import Parts, json_reply, parts, read_json
 from tailrace.errors import AlreadyExists, InvalidRequest, NotFound
 from tailrace.model import Namespace
-from tailrace.names import DEFAULT_NAMESPACE, is_function_label
+from tailrace.names import DEFAULT_NAMESPACE, check_pairs, is_function_label
 from tailrace.wire import openfaas
 
 # What OpenFaaS marks its namespaces with; faas-cli always sends it. Source: contract 1.3.
@@ -95,6 +95,8 @@ async def _read(request: Request) -> Namespace:
         )
     if any(len(text) > _TEXT_LIMIT for pair in (*labels.items(), *annotations.items()) for text in pair):
         raise InvalidRequest(f"a label or annotation is longer than {_TEXT_LIMIT} characters")
+    check_pairs("label", labels)
+    check_pairs("annotation", annotations, with_lines=True)
     return Namespace(given.name, labels, annotations)
 
 

@@ -22,7 +22,8 @@ from tailrace.cli.options import (
     TagMode,
 )
 from tailrace.cli.result import FAILED, Result, finish, print_error, print_note
-from tailrace.errors import InvalidRequest, TailraceError
+from tailrace.cli.terminal import plain
+from tailrace.errors import InvalidRequest, InvalidUsage, TailraceError
 
 if TYPE_CHECKING:
     from tailrace.cli.stackfile import StackFunction
@@ -99,7 +100,7 @@ def command(
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise InvalidRequest(f"--build-arg '{text}' is not of the form NAME=VALUE")
+        raise InvalidUsage(f"--build-arg '{text}' is not of the form NAME=VALUE")
     return name, value
 
 
@@ -111,6 +112,9 @@ def _shrinkwrap(functions: tuple[StackFunction, ...]) -> Result:
     lines, data = [], []
     for function in functions:
         name = function.name.name
+        for place in (Path(FOLDER), Path(FOLDER, name)):
+            if place.is_symlink():
+                raise InvalidRequest(f"./{place} is a link; nothing is written through it")
         shutil.rmtree(Path(FOLDER, name), ignore_errors=True)
         write_context(function, Path(FOLDER, name))
         lines.append(f"{name} shrink-wrapped to {FOLDER}/{name}")
@@ -130,7 +134,7 @@ async def _build(client: Client, functions: tuple[StackFunction, ...]) -> Result
             failed = True
             data.append({"name": function.name.short, "image": function.image, "error": error.text})
             continue
-        lines.append(f"{function.name.short}: {function.image} is sha256:{digest}, {took_s:.2f} s")
+        lines.append(f"{function.name.short}: {plain(function.image)} is sha256:{digest}, {took_s:.2f} s")
         data.append({"name": function.name.short, "image": function.image, "digest": digest, "error": ""})
     return Result("\n".join(lines), data, exit_code=FAILED if failed else 0)
 

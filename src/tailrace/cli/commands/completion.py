@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tailrace.errors import InvalidRequest
+from tailrace.errors import InvalidUsage
 
 VARIABLE = "_TAILRACE_COMPLETE"
 
@@ -40,7 +40,7 @@ def command(
 
     name = shell or Path(os.environ.get("SHELL", "")).name
     if name not in list(Shell):
-        raise InvalidRequest("which shell is it?", hint="Add --shell bash, --shell zsh or --shell fish.")
+        raise InvalidUsage("which shell is it?", hint="Add --shell bash, --shell zsh or --shell fish.")
     script = get_completion_script(prog_name="tailrace", complete_var=VARIABLE, shell=str(name))
     sys.stdout.write(script + "\n")
 

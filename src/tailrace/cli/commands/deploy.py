@@ -23,7 +23,7 @@ from tailrace.cli.options import (
     Wait,
 )
 from tailrace.cli.result import Result, finish, print_note
-from tailrace.errors import InvalidRequest
+from tailrace.errors import InvalidUsage
 
 if TYPE_CHECKING:
     from tailrace.cli.stackfile import StackFunction
@@ -88,7 +88,7 @@ def command(
     )
     of_stack = ""
     if image or name:
-        functions: tuple[StackFunction, ...] = (_of_image(image, name, file),)
+        functions: tuple[StackFunction, ...] = (_of_image(image, name, namespace, file),)
     else:
         functions, of_stack = _of_stack(file, filter, regex, tag, expand=envsubst, builtin=builtin)
     functions = tuple(changed.apply(function) for function in functions)
@@ -99,16 +99,18 @@ def command(
     finish(with_client(chosen_gateway(gateway, of_stack), use), as_json=as_json)
 
 
-def _of_image(image: str, name: str, file: str | None) -> StackFunction:
+def _of_image(image: str, name: str, namespace: str, file: str | None) -> StackFunction:
     from tailrace.cli.session import function_name
     from tailrace.cli.stackfile import StackFunction
 
-    if file or not image or not name:
-        raise InvalidRequest(
+    if file:
+        raise InvalidUsage("--image and --name, or --file: not both", hint="A stack file names its images.")
+    if not image or not name:
+        raise InvalidUsage(
             "expected --image with --name, or a stack file",
             hint="tailrace deploy --image IMAGE --name NAME, or: tailrace deploy -f stack.yaml",
         )
-    return StackFunction(name=function_name(name), image=image)
+    return StackFunction(name=function_name(name, namespace), image=image)
 
 
 def _of_stack(

@@ -42,6 +42,8 @@ def command(
 
 def render(status: FunctionStatus, url: str) -> str:
     """What a person reads; empty fields are left out."""
+    from tailrace.cli.columns import fields, pairs
+
     own = status.tailrace
     rows = [
         ("Name", status.name if not status.namespace else f"{status.name} (namespace {status.namespace})"),
@@ -54,10 +56,10 @@ def render(status: FunctionStatus, url: str) -> str:
         ("Process", status.env_process),
         ("Secrets", ", ".join(status.secrets or ())),
         ("Environment", ", ".join(sorted(status.env_vars or ()))),
-        ("Labels", _pairs(status.labels)),
-        ("Annotations", _pairs(status.annotations)),
+        ("Labels", pairs(status.labels)),
+        ("Annotations", pairs(status.annotations)),
     ]
-    lines = [f"{key + ':':<13}{value}" for key, value in rows if value]
+    lines = fields(rows)
     lines += [_replica(replica) for replica in own.replicas] if own else []
     if own and own.last_error:
         lines += ["", "Last error:", *(f"  {line}" for line in own.last_error.splitlines())]
@@ -76,7 +78,3 @@ def _replica(replica: ReplicaStatus) -> str:
         f"{replica.in_flight} running, {replica.age_s:.0f} s"
         + (f", pid {replica.pid}" if replica.pid else "")
     )
-
-
-def _pairs(found: dict[str, str] | None) -> str:
-    return ", ".join(f"{key}={value}" for key, value in sorted((found or {}).items()))

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailrace.cli.options import FunctionArgument, Gateway, Namespace
-from tailrace.cli.result import FAILED, Result, finish, print_error
-from tailrace.errors import InvalidRequest, NotFound, PlatformError, ReplicaFailed, TailraceError
+from tailrace.cli.result import FAILED, Result, as_usage, finish, print_error
+from tailrace.errors import (
+    InvalidRequest,
+    InvalidUsage,
+    NotFound,
+    PlatformError,
+    ReplicaFailed,
+    TailraceError,
+)
 
 if TYPE_CHECKING:
     from tailrace.client import Call, Client, Reply
@@ -70,7 +77,7 @@ def command(
       tailrace invoke hook --sign X-Hub-Signature-256 --key @key.txt -d '{}'
     """
     from tailrace.cli.session import function_name, with_client
-    from tailrace.client import Call
+    from tailrace.client import Call, check_call
 
     body = _body(data, method)
     call = Call(
@@ -82,6 +89,8 @@ def command(
         headers=(*_headers(header or [], content_type), *_signature(sign, key, body)),
         is_async=is_async,
     )
+    with as_usage():
+        check_call(call)
 
     async def use(client: Client) -> Result:
         return await run(client, call, as_json=as_json)
@@ -163,7 +172,7 @@ def _body(data: str | None, method: str) -> bytes:
 def _signature(header: str, key: str, body: bytes) -> tuple[tuple[str, str], ...]:
     """``sha256=<hex HMAC>`` of the body, as OpenFaaS's clients sign."""
     if bool(header) != bool(key):
-        raise InvalidRequest("--sign HEADER and --key KEY belong together")
+        raise InvalidUsage("--sign HEADER and --key KEY belong together")
     if not header:
         return ()
     secret = _read_file(key[1:]).strip() if key.startswith("@") else key.encode("utf-8", "surrogateescape")
@@ -188,5 +197,5 @@ def _headers(texts: list[str], content_type: str) -> tuple[tuple[str, str], ...]
 def _pair(text: str, mark: str, option: str) -> tuple[str, str]:
     key, found, value = text.partition(mark)
     if not found or not key.strip():
-        raise InvalidRequest(f"{option} '{text}' is not of the form KEY{mark}VALUE")
+        raise InvalidUsage(f"{option} '{text}' is not of the form KEY{mark}VALUE")
     return key.strip(), value.strip()

@@ -9,10 +9,13 @@ import typer
 
 from tailrace.cli.options import AsJson, Gateway, Namespace
 from tailrace.cli.result import Result, finish
+from tailrace.cli.terminal import plain
 
 if TYPE_CHECKING:
     from tailrace.client import Client
     from tailrace.wire.openfaas import FunctionStatus
+
+_NONE = ("no functions yet; make one: tailrace new hello --lang python3-stream",)
 
 
 class SortBy(enum.StrEnum):
@@ -47,8 +50,10 @@ def command(
         functions = ordered(await client.list_functions(namespace), sort)
         import msgspec
 
-        text = "\n".join(f.name for f in functions) if quiet else render(functions, verbose=verbose)
-        return Result(text, msgspec.to_builtins(functions))
+        text = "\n".join(plain(f.name) for f in functions) if quiet else render(functions, verbose=verbose)
+        return Result(
+            text, msgspec.to_builtins(functions), notes=_NONE if not functions and not quiet else ()
+        )
 
     finish(with_client(gateway, use), as_json=as_json)
 
@@ -62,11 +67,11 @@ def ordered(functions: list[FunctionStatus], by: SortBy) -> list[FunctionStatus]
 
 
 def render(functions: list[FunctionStatus], *, verbose: bool = False) -> str:
-    """The table that a person reads."""
+    """The table that a person reads; empty without functions."""
     from tailrace.cli.columns import columns
 
     if not functions:
-        return "no functions yet; make one: tailrace new hello --lang python3-stream"
+        return ""
     rows = [("NAME", "STATE", "REPLICAS", "CALLS", "IMAGE", *(("DEPLOYED",) if verbose else ()))]
     for f in functions:
         state = f.tailrace.state if f.tailrace else ("ready" if f.available_replicas else "not ready")

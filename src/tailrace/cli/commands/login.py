@@ -10,7 +10,7 @@ import typer
 
 from tailrace.cli.options import AsJson, Gateway
 from tailrace.cli.result import Result, finish, run_async
-from tailrace.errors import NotAuthenticated
+from tailrace.errors import InvalidRequest, NotAuthenticated
 
 if TYPE_CHECKING:
     from tailrace.client import Client
@@ -32,13 +32,18 @@ def command(
       tailrace login -g https://fn.example.com --password-stdin < password.txt
     """
     from tailrace.cli.credentials import save_basic
+    from tailrace.cli.prompts import ask_hidden
     from tailrace.client import open_client
     from tailrace.gateway_url import DEFAULT_GATEWAY, basic, parse_gateway
 
     if password_stdin or not sys.stdin.isatty():
         password = sys.stdin.read(4096).strip()
     else:
-        password = str(typer.prompt("Password", hide_input=True, err=True))
+        password = ask_hidden("Password")
+    if not password:
+        raise InvalidRequest(
+            "no password was given", hint="Type it on a terminal, or: tailrace login -s < FILE"
+        )
     url, _ = parse_gateway(gateway or DEFAULT_GATEWAY)
     authorization = basic(username, password)
 

@@ -56,16 +56,19 @@ def command(
         from tailrace.cli.terminal import paint_for
 
         view = LogView(sys.stdout, paint_for(sys.stdout, os.environ))
+        is_empty = True
         async for message in client.follow_logs(
             wanted, since=moment, tail=tail, instance=instance, is_following=follow
         ):
+            is_empty = False
             if as_json:
                 sys.stdout.write(msgspec.json.encode(message).decode() + "\n")
                 sys.stdout.flush()
             else:
                 view.show(_piece(message))
         view.end_line()
-        return Result()
+        notes = (f"no lines of a replica '{instance}'; see: tailrace describe {wanted.short}",)
+        return Result(notes=notes if instance and is_empty else ())
 
     finish(with_client(gateway, use))
 
@@ -87,20 +90,20 @@ def since_moment(text: str) -> str:
     """``5m`` ago, or an RFC 3339 time as it is, as RFC 3339.
 
     Raises:
-        InvalidRequest: it is neither.
+        InvalidUsage: it is neither.
     """
     from datetime import UTC, datetime, timedelta
 
     from tailrace.durations import parse_duration
-    from tailrace.errors import InvalidRequest
+    from tailrace.errors import InvalidUsage
 
     seconds = parse_duration(text)
-    if seconds is not None:
-        return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
     try:
+        if seconds is not None:
+            return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequest(
+        return (moment if moment.tzinfo else moment.astimezone()).isoformat()
+    except (ValueError, OverflowError):  # before the first year there is
+        raise InvalidUsage(
             f"--since {text} is no time", hint="Write 30s, 5m, 1h30m, or 2026-01-31T12:00:00Z."
         ) from None
-    return (moment if moment.tzinfo else moment.astimezone()).isoformat()

@@ -8,8 +8,9 @@ import typer
 
 from tailrace.cli.options import AsJson, Gateway
 from tailrace.cli.result import Result, finish
+from tailrace.cli.terminal import plain
 from tailrace.cli.usage import Command
-from tailrace.errors import InvalidRequest
+from tailrace.errors import InvalidUsage
 from tailrace.names import is_function_label
 
 if TYPE_CHECKING:
@@ -59,13 +60,15 @@ def get(name: Name, gateway: Gateway = None, as_json: AsJson = False) -> None:
     from tailrace.cli.session import with_client
 
     async def use(client: Client) -> Result:
+        from tailrace.cli.columns import fields, pairs
+
         found = await client.get_namespace(_checked(name))
         rows = (
             ("Name", found.name),
-            ("Labels", _shown(found.labels)),
-            ("Annotations", _shown(found.annotations)),
+            ("Labels", pairs(found.labels) or "none"),
+            ("Annotations", pairs(found.annotations) or "none"),
         )
-        return Result("\n".join(f"{key + ':':<13}{value}" for key, value in rows), _data(found))
+        return Result("\n".join(fields(rows)), _data(found))
 
     finish(with_client(gateway, use), as_json=as_json)
 
@@ -102,7 +105,7 @@ def list_(gateway: Gateway = None, as_json: AsJson = False) -> None:
 
     async def use(client: Client) -> Result:
         names = await client.list_namespaces()
-        return Result("\n".join(names), [{"name": name} for name in names])
+        return Result("\n".join(map(plain, names)), [{"name": name} for name in names])
 
     finish(with_client(gateway, use), as_json=as_json)
 
@@ -121,7 +124,7 @@ def remove(name: Name, gateway: Gateway = None, as_json: AsJson = False) -> None
 
 def _checked(name: str) -> str:
     if not is_function_label(name):
-        raise InvalidRequest(
+        raise InvalidUsage(
             f"'{name}' is no name of a namespace",
             hint="Use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit.",
         )
@@ -133,13 +136,9 @@ def _data(namespace: FunctionNamespace) -> dict[str, object]:
     return {"name": namespace.name, "labels": labels, "annotations": annotations}
 
 
-def _shown(pairs: dict[str, str] | None) -> str:
-    return ", ".join(f"{key}={value}" for key, value in sorted((pairs or {}).items())) or "none"
-
-
 def _pairs(given: list[str] | None) -> dict[str, str]:
     pairs = [text.partition("=") for text in given or ()]
     wrong = [key for key, equals, _ in pairs if not key or not equals]
     if wrong:
-        raise InvalidRequest(f"'{wrong[0]}' is no pair", hint="Write it as key=value.")
+        raise InvalidUsage(f"'{wrong[0]}' is no pair", hint="Write it as key=value.")
     return {key: value for key, _, value in pairs}

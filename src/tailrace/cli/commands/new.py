@@ -10,13 +10,16 @@ from typing import Annotated
 
 import typer
 
+from tailrace.build.images import check_image
 from tailrace.cli.options import AsJson
-from tailrace.cli.result import Result, finish
-from tailrace.errors import AlreadyExists, InvalidDeployment, InvalidRequest
-from tailrace.gateway_url import DEFAULT_GATEWAY
-from tailrace.names import is_function_label
+from tailrace.cli.result import Result, as_usage, finish
+from tailrace.errors import AlreadyExists, InvalidDeployment, InvalidUsage
+from tailrace.gateway_url import DEFAULT_GATEWAY, parse_gateway
+from tailrace.names import is_function_label, nearest
 
 _HEAD = "version: 1.0\nprovider:\n  name: openfaas\n  gateway: {gateway}\nfunctions:\n"
+# What needs no quotes in YAML wherever it stands in a path.
+_HANDLER = re.compile(r"[\w./@+-]+")
 
 
 def command(
@@ -42,8 +45,14 @@ def command(
         ),
     ] = "",
     gateway: Annotated[
-        str, typer.Option("--gateway", "-g", metavar="URL", help="The gateway that a new stack file names.")
-    ] = DEFAULT_GATEWAY,
+        str | None,
+        typer.Option(
+            "--gateway",
+            "-g",
+            metavar="URL",
+            help=f"The gateway that a new stack file names. Default: {DEFAULT_GATEWAY}.",
+        ),
+    ] = None,
     list_templates: Annotated[
         bool, typer.Option("--list", help="List the templates instead, as `template list` does.")
     ] = False,
@@ -80,23 +89,28 @@ def make(
     *,
     handler: str = "",
     prefix: str = "",
-    gateway: str = DEFAULT_GATEWAY,
+    gateway: str | None = None,
 ) -> Result:
     """Write the files below folder.
 
     Raises:
-        InvalidRequest, InvalidDeployment: the name, the template or the stack file is not usable.
+        InvalidUsage: the name or an option is not usable.
+        InvalidDeployment: the template or the stack file is not usable.
         AlreadyExists: a file would be overwritten.
     """
+    from tailrace.cli.appending import appended
+
     if not is_function_label(name):
-        raise InvalidRequest(
+        raise InvalidUsage(
             f"'{name}' is no function name" if name else "expected a function's name",
             hint="Use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit.",
         )
+    home = _home(folder, handler or name)
+    image = _image(prefix, name)
+    head = _head(gateway, append)
     starter = _starter(lang, folder)
-    home = folder / (handler or name)
     shown = os.path.relpath(home, folder)
-    if home.exists():
+    if os.path.lexists(home):
         raise AlreadyExists(f"{shown}/ exists already", hint="Choose another name; nothing was written.")
     if append is None and (found := _existing(folder)):
         raise AlreadyExists(
@@ -105,10 +119,8 @@ def make(
     stack_file = folder / (append or "stack.yaml")
     relative = os.path.relpath(home, stack_file.parent)
     relative = relative if relative.startswith("..") else f"./{relative}"
-    image = f"{prefix.rstrip('/')}/{name}" if prefix else name
-    entry = f"  {name}:\n    lang: {lang}\n    handler: {relative}\n    image: {image}:latest\n"
-    head = _HEAD.format(gateway=gateway)
-    text = head + entry if append is None else _appended(stack_file, name, entry)
+    entry = f"  {name}:\n    lang: {lang}\n    handler: {relative}\n    image: {image}\n"
+    text = head + entry if append is None else appended(stack_file, name, entry)
     files = _copy_starter(starter, home)
     try:
         _check(text, stack_file, name)
@@ -117,6 +129,38 @@ def make(
         shutil.rmtree(home)
         raise
     return _made(name, [f"{shown}/{file}" for file in files], stack_file, append)
+
+
+def _home(folder: Path, handler: str) -> Path:
+    """Where the code goes. What is written into the stack file needs no quotes in YAML."""
+    home = Path(os.path.normpath(folder / handler))
+    if not _HANDLER.fullmatch(handler) or home == folder or not home.is_relative_to(folder):
+        raise InvalidUsage(
+            f"--handler '{handler}' is no folder inside the current one",
+            hint="Write a relative path of letters, digits and . _ - + @ /, such as functions/hello.",
+        )
+    return home
+
+
+def _image(prefix: str, name: str) -> str:
+    image = f"{prefix.rstrip('/')}/{name}:latest" if prefix else f"{name}:latest"
+    try:
+        check_image(image)
+    except InvalidDeployment as bad:
+        raise InvalidUsage(f"--prefix: {bad.message}", hint=bad.hint) from None
+    return image
+
+
+def _head(gateway: str | None, append: Path | None) -> str:
+    if gateway is not None and append is not None:
+        raise InvalidUsage(
+            f"--gateway is for a new stack file; {append} names its own",
+            hint=f"Leave it out, or change provider.gateway in {append}.",
+        )
+    if gateway is not None:
+        with as_usage():
+            parse_gateway(gateway)
+    return _HEAD.format(gateway=gateway or DEFAULT_GATEWAY)
 
 
 def _made(name: str, files: list[str], stack_file: Path, append: Path | None) -> Result:
@@ -129,18 +173,20 @@ def _made(name: str, files: list[str], stack_file: Path, append: Path | None) ->
 
 def _starter(lang: str, folder: Path) -> Path:
     """What a function of this template begins with: the pulled template's, else ours."""
-    from tailrace.build.templatefile import read_template_file
-    from tailrace.build.templates import find_template
-    from tailrace.cli.templates import pulled
+    from tailrace.build.templates import find_template, template_names
+    from tailrace.cli.templates import is_template_name, pulled, read_pulled
 
-    if (path := pulled(folder).get(lang)) is None:
-        try:
-            return find_template(lang).path / "function"
-        except InvalidDeployment as unknown:
-            pull = f"Or pull it: tailrace template store pull {lang}"
-            hint = f"{unknown.hint} {pull}" if unknown.hint else pull
-            raise InvalidDeployment(unknown.message, hint=hint) from None
-    inner = Path(os.path.normpath(path / (read_template_file(path).handler_folder or "function")))
+    here = pulled(folder)
+    if lang not in here and lang not in template_names():
+        known = sorted({*here, *template_names()})
+        near = nearest(lang, known)
+        hint = f"Did you mean '{near}'?" if near else f"There are: {', '.join(known)}."
+        pull = f" Or pull it: tailrace template store pull {lang}" if is_template_name(lang) else ""
+        raise InvalidDeployment(f"there is no template '{lang}'", hint=f"{hint}{pull}")
+    if lang not in here:
+        return find_template(lang).path / "function"
+    path = here[lang]
+    inner = Path(os.path.normpath(path / (read_pulled(path).handler_folder or "function")))
     if not inner.is_relative_to(path) or not inner.is_dir():
         raise InvalidDeployment(f"template '{lang}' has no folder for its handler")
     return inner
@@ -156,43 +202,6 @@ def _copy_starter(source: Path, home: Path) -> list[str]:
 
 def _existing(folder: Path) -> str | None:
     return next((n for n in ("stack.yaml", "stack.yml") if (folder / n).exists()), None)
-
-
-def _appended(path: Path, name: str, entry: str) -> str:
-    """The stack file's text with the entry at the end of its functions, everything else as it was."""
-    from tailrace.cli.stackfile import read_text
-    from tailrace.cli.stackreader import Reader
-    from tailrace.cli.yamltext import Table, parse_yaml
-
-    if not path.is_file():
-        raise InvalidDeployment(f"there is no stack file {path.name}", hint="Leave --append out to make one.")
-    text = read_text(path)
-    top = Reader(path.name).table(parse_yaml(text, source=path.name), "the stack file")
-    functions = top.items.get("functions")
-    if not isinstance(functions, Table) or not functions.lines:
-        raise InvalidDeployment(f"{path.name} has no functions to add to")
-    if name in functions.items:
-        raise AlreadyExists(f"{path.name} has a function '{name}' already (line {functions.lines[name]})")
-    lines = text.splitlines(keepends=True)
-    first = lines[min(functions.lines.values()) - 1]
-    indent = re.match(r" *", first)
-    entry = _indented(entry, len(indent.group()) if indent else 2)
-    after = [line for line in top.lines.values() if line > top.lines["functions"]]
-    at = _before_comments(lines, min(after) - 1 if after else len(lines))
-    if at and not lines[at - 1].endswith("\n"):
-        lines[at - 1] += "\n"
-    return "".join(lines[:at]) + entry + "".join(lines[at:])
-
-
-def _indented(entry: str, width: int) -> str:
-    return "".join(f"{' ' * (width - 2)}{line}" if width >= 2 else line for line in entry.splitlines(True))
-
-
-def _before_comments(lines: list[str], at: int) -> int:
-    """Where the functions end: blank lines and comments in column 0 belong to what follows them."""
-    while at and (not lines[at - 1].strip() or lines[at - 1].startswith("#")):
-        at -= 1
-    return at
 
 
 def _check(text: str, path: Path, name: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tailrace.cli.options import AsJson, Envsubst, Filter, GatewayOrStack, Regex, StackFile, Tag, TagMode
 from tailrace.cli.result import FAILED, Result, finish, print_error
+from tailrace.cli.terminal import plain
 from tailrace.errors import NotFound
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def command(
                 print_error(missing)
                 digest = ""
             else:
-                lines.append(f"{function.name.short}: {function.image} is there, sha256:{digest}")
+                lines.append(
+                    f"{function.name.short}: {plain(function.image)} is there, sha256:{plain(digest)}"
+                )
             data.append({"name": function.name.short, "image": function.image, "digest": digest})
         is_complete = len(lines) == len(functions)
         return Result("\n".join(lines), data, exit_code=0 if is_complete else FAILED)

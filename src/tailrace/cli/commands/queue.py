@@ -36,7 +36,9 @@ def list_(gateway: Gateway = None, as_json: AsJson = False) -> None:
         import msgspec
 
         listing = await client.get_queue()
-        return Result(_tables(listing), msgspec.to_builtins(listing))
+        text = _tables(listing)
+        notes = () if text else ("nothing waits, and there are no dead letters",)
+        return Result(text, msgspec.to_builtins(listing), notes)
 
     finish(with_client(gateway, use), as_json=as_json)
 
@@ -105,6 +107,8 @@ def _described(found: list[DeadCall]) -> str:
 
 
 def _describe(letter: DeadCall) -> str:
+    from tailrace.cli.columns import fields
+
     rows = [
         ("Call", letter.id),
         ("Given up", "the call" if letter.kind == "call" else "the delivery of its result"),
@@ -119,10 +123,12 @@ def _describe(letter: DeadCall) -> str:
         ("Body", f"{letter.body_bytes} bytes" if letter.kind == "call" else ""),
         ("Callback", letter.callback_url),
     ]
-    return "\n".join(f"{name + ':':<11}{value}" for name, value in rows if value)
+    return "\n".join(fields(rows, width=11))
 
 
 def _tables(listing: QueueListing) -> str:
+    from tailrace.cli.columns import columns
+
     waiting: list[tuple[str, ...]] = [("QUEUE", "FUNCTION", "WAITING", "HANDED OUT")]
     waiting += [(w.queue, w.function, str(w.waiting), str(w.handed_out)) for w in listing.waiting]
     dead: list[tuple[str, ...]] = [("DEAD LETTER", "KIND", "FUNCTION", "TRIES", "DIED", "ERROR")]
@@ -130,14 +136,7 @@ def _tables(listing: QueueListing) -> str:
         (d.id, d.kind, d.function, str(d.tries), d.died_at[:19] + "Z", d.error.split("\n")[0][:60])
         for d in listing.dead
     ]
-    shown = [_aligned(table) for table in (waiting, dead) if len(table) > 1]
+    shown = [columns(table) for table in (waiting, dead) if len(table) > 1]
     if listing.dead_total > len(listing.dead):
         shown.append(f"and {listing.dead_total - len(listing.dead)} more dead letters")
-    return "\n\n".join(shown) or "nothing waits, and there are no dead letters"
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return "\n\n".join(shown)

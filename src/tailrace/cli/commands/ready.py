@@ -8,7 +8,7 @@ import typer
 
 from tailrace.cli.options import AsJson, Gateway, Namespace
 from tailrace.cli.result import FAILED, Result, finish, print_error
-from tailrace.errors import GatewayUnreachable, InvalidRequest, NotFound, TailraceError
+from tailrace.errors import GatewayUnreachable, InvalidUsage, NotFound, TailraceError
 
 if TYPE_CHECKING:
     from tailrace.client import Client
@@ -37,7 +37,7 @@ def command(
 
     pause_s = parse_duration(interval)
     if pause_s is None or pause_s <= 0:
-        raise InvalidRequest(f"--interval {interval} is no time", hint="Write 500ms, 1s or 1m.")
+        raise InvalidUsage(f"--interval {interval} is no time", hint="Write 500ms, 1s or 1m.")
     wanted = function_name(name, namespace) if name else None
 
     async def use(client: Client) -> Result:

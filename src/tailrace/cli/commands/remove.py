@@ -10,7 +10,7 @@ import typer
 
 from tailrace.cli.options import AsJson, Envsubst, Filter, GatewayOrStack, Namespace, Regex
 from tailrace.cli.result import FAILED, Result, finish, print_error
-from tailrace.errors import InvalidRequest, NotFound
+from tailrace.errors import InvalidUsage, NotFound
 from tailrace.names import FunctionName
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def command(
 
     wanted = [function_name(name, namespace) for name in names or ()]
     if bool(wanted) == bool(file):
-        raise InvalidRequest("expected names, or a stack file", hint="tailrace remove NAME, or -f stack.yaml")
+        raise InvalidUsage("expected names, or a stack file", hint="tailrace remove NAME, or -f stack.yaml")
     of_stack = ""
     if file:
         wanted, of_stack = _of_stack(file, filter, regex, expand=envsubst)
@@ -73,4 +73,4 @@ def _of_stack(
     from tailrace.cli.stackfile import find_stack_file, load_stack
 
     stack = load_stack(find_stack_file(file, Path.cwd()), os.environ, expand=expand)
-    return [function.name for function in stack.select(pattern=pattern, regex=regex)], stack.gateway
+    return [function.name for function in stack.matching(pattern=pattern, regex=regex)], stack.gateway

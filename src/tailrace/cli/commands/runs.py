@@ -47,7 +47,8 @@ def list_(
         import msgspec
 
         page = await client.list_runs(function=name, state=state, limit=limit)
-        return Result(_table(page.runs), msgspec.to_builtins(page.runs))
+        notes = () if page.runs else ("no runs; record a call: curl -H 'X-Tailrace-Record: 1' ...",)
+        return Result(_table(page.runs), msgspec.to_builtins(page.runs), notes)
 
     finish(with_client(gateway, use), as_json=as_json)
 
@@ -109,6 +110,8 @@ def _result(record: RunRecord) -> Result:
 
 
 def _describe(record: RunRecord) -> str:
+    from tailrace.cli.columns import fields
+
     usage = record.usage
     tokens = ""
     if usage is not None:
@@ -129,7 +132,7 @@ def _describe(record: RunRecord) -> str:
         ("Tokens", tokens),
         ("Recorded", _recorded(record)),
     ]
-    return "\n".join(f"{key + ':':<15}{value}" for key, value in rows if value)
+    return "\n".join(fields(rows, width=15))
 
 
 def _recorded(record: RunRecord) -> str:
@@ -144,7 +147,7 @@ def _table(records: list[RunRecord]) -> str:
     from tailrace.cli.columns import columns
 
     if not records:
-        return "no runs; record a call: curl -H 'X-Tailrace-Record: 1' ..."
+        return ""
     rows = [("RUN", "FUNCTION", "STATE", "CREATED", "EVENTS", "BYTES")]
     rows += [
         (r.id, r.function, r.state, r.created_at[:19] + "Z", str(r.events), str(r.bytes)) for r in records

@@ -11,6 +11,7 @@ import typer
 from tailrace.cli.options import AsJson, Gateway, Namespace
 from tailrace.cli.result import Result, finish
 from tailrace.cli.secretvalue import take_value
+from tailrace.cli.terminal import plain
 from tailrace.cli.usage import Command
 from tailrace.errors import AlreadyExists, InvalidRequest, NotFound
 from tailrace.names import DEFAULT_NAMESPACE
@@ -112,7 +113,7 @@ def list_(
 
     async def use(client: Client) -> Result:
         secrets = await client.list_secrets_used(namespace)
-        text = "\n".join(secret.name for secret in secrets) if quiet else render(secrets)
+        text = "\n".join(plain(secret.name) for secret in secrets) if quiet else render(secrets)
         data = [{"name": s.name, "namespace": s.namespace, "functions": s.functions or []} for s in secrets]
         return Result(text, data)
 
@@ -121,11 +122,12 @@ def list_(
 
 def render(secrets: list[Secret]) -> str:
     """The table that a person reads; a dash: no function is known to use it."""
+    from tailrace.cli.columns import columns
+
     if not secrets:
         return ""
     rows = [("NAME", "USED BY"), *((s.name, ", ".join(s.functions or ()) or "-") for s in secrets)]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name.ljust(width)}  {users}" for name, users in rows)
+    return columns(rows)
 
 
 @app.command("remove", cls=Command)
@@ -158,8 +160,10 @@ def read_value(file: Path | None, *, trim: bool) -> bytes:
     Raises:
         InvalidRequest: the file cannot be read, or the value is over 1 MiB.
     """
+    from tailrace.cli.prompts import ask_hidden
+
     if file is None and sys.stdin.isatty():
-        value = str(typer.prompt("Value", hide_input=True, err=True)).encode()
+        value = ask_hidden("Value").encode()
         return value.strip() if trim else value
     try:
         if file is None:

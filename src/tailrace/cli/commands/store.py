@@ -11,7 +11,7 @@ from tailrace.cli import changes
 from tailrace.cli.options import AsJson, Gateway, Namespace, Wait
 from tailrace.cli.result import Result, finish
 from tailrace.cli.usage import Command
-from tailrace.errors import InvalidRequest, NotFound
+from tailrace.errors import InvalidUsage, NotFound
 from tailrace.names import nearest
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def list_(
 
     from tailrace.cli.columns import columns
 
-    found = [f for f in _read(url, gateway) if _platform(platform) in f.images]
+    wanted = _platform(platform)
+    found = [f for f in _read(url, gateway) if wanted in f.images]
     rows = [("FUNCTION", "AUTHOR", "DESCRIPTION")]
     rows += [(f.name, f.author or "unknown", _shown(f, verbose=verbose)) for f in found]
     finish(Result(columns(rows), msgspec.to_builtins(found)), as_json=as_json)
@@ -80,6 +81,8 @@ def describe(
     """
     import msgspec
 
+    from tailrace.cli.columns import fields, pairs
+
     found = _find(name, url, gateway)
     rows = {
         "Name": found.name,
@@ -89,12 +92,11 @@ def describe(
         "Image": found.images.get(_platform(platform), ""),
         "Process": found.fprocess,
         "Repository": found.repo_url,
-        "Environment": _pairs(found.environment),
-        "Labels": _pairs(found.labels),
-        "Annotations": _pairs(found.annotations),
+        "Environment": pairs(found.environment),
+        "Labels": pairs(found.labels),
+        "Annotations": pairs(found.annotations),
     }
-    text = "\n".join(f"{key + ':':<13}{value}" for key, value in rows.items() if value)
-    finish(Result(text, msgspec.to_builtins(found)), as_json=as_json)
+    finish(Result("\n".join(fields(rows.items())), msgspec.to_builtins(found)), as_json=as_json)
 
 
 @app.command("deploy", short_help="Deploy a function of a store.", cls=Command)
@@ -127,6 +129,7 @@ def deploy(
     from tailrace.cli.deploying import deploy_all
     from tailrace.cli.session import with_client
 
+    wanted = _platform(platform)
     changed = changes.read_changes(
         env=env,
         label=label,
@@ -136,7 +139,7 @@ def deploy(
         namespace=namespace,
     )
     found = _find(name, url, gateway)
-    function = changed.apply(_function(found, deployed_name or name, _platform(platform)))
+    function = changed.apply(_function(found, deployed_name or name, namespace, wanted))
 
     async def use(client: Client) -> Result:
         return await deploy_all(client, (function,), wait=wait, is_replacing=replace)
@@ -144,7 +147,7 @@ def deploy(
     finish(with_client(gateway, use), as_json=as_json)
 
 
-def _function(found: StoreFunction, name: str, platform: str) -> StackFunction:
+def _function(found: StoreFunction, name: str, namespace: str, platform: str) -> StackFunction:
     from tailrace.cli.session import function_name
     from tailrace.cli.stackfile import StackFunction
 
@@ -153,7 +156,7 @@ def _function(found: StoreFunction, name: str, platform: str) -> StackFunction:
         has = ", ".join(sorted(found.images)) or "none"
         raise NotFound(f"'{found.name}' has no image for {platform}; it has: {has}")
     return StackFunction(
-        name=function_name(name),
+        name=function_name(name, namespace),
         image=image,
         fprocess=found.fprocess,
         env=found.environment or {},
@@ -184,7 +187,7 @@ def _find(name: str, url: str | None, gateway: str | None) -> StoreFunction:
 def _platform(given: str) -> str:
     platform = given or _MACHINES.get(machine.machine().lower(), "armhf")
     if platform not in ("x86_64", "arm64", "armhf"):
-        raise InvalidRequest(f"--platform {given} is none of x86_64, arm64, armhf")
+        raise InvalidUsage(f"--platform {given} is none of x86_64, arm64, armhf")
     return platform
 
 
@@ -193,7 +196,3 @@ def _shown(found: StoreFunction, *, verbose: bool) -> str:
     first = text.partition(". ")[0]
     short = first if len(first) <= _DESCRIPTION_WIDTH else f"{first[: _DESCRIPTION_WIDTH - 3]}..."
     return text if verbose else short
-
-
-def _pairs(found: dict[str, str] | None) -> str:
-    return ", ".join(f"{key}={value}" for key, value in sorted((found or {}).items()))

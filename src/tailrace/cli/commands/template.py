@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailrace.cli.options import AsJson, StackFile
-from tailrace.cli.result import Result, finish, print_note
+from tailrace.cli.result import Result, as_usage, finish, print_note, print_words
 from tailrace.cli.usage import Command
 from tailrace.errors import NotFound
 from tailrace.names import nearest
@@ -75,7 +75,9 @@ def pull(
 
     if repository == "stack":
         finish(_pull_stack(file, overwrite), as_json=as_json)
-    finish(_pull([(None, parse_source(repository))], overwrite), as_json=as_json)
+    with as_usage():
+        source = parse_source(repository)
+    finish(_pull([(None, source)], overwrite), as_json=as_json)
 
 
 @store.command("list", short_help="List a store's templates.", cls=Command)
@@ -115,6 +117,8 @@ def store_describe(name: Name, url: StoreUrl = None, as_json: AsJson = False) ->
     """
     import msgspec
 
+    from tailrace.cli.columns import fields
+
     found = _find(name, url)
     rows = {
         "Name": found.template,
@@ -125,8 +129,7 @@ def store_describe(name: Name, url: StoreUrl = None, as_json: AsJson = False) ->
         "Platform": found.platform,
         "Official": "yes" if found.official == "true" else "no",
     }
-    text = "\n".join(f"{key + ':':<13}{value}" for key, value in rows.items() if value)
-    finish(Result(text, msgspec.to_builtins(found)), as_json=as_json)
+    finish(Result("\n".join(fields(rows.items())), msgspec.to_builtins(found)), as_json=as_json)
 
 
 @store.command("pull", short_help="Pull a template that a store lists.", cls=Command)
@@ -147,16 +150,15 @@ def store_pull(
 
 def listed() -> Result:
     """The templates there are here: ours, and those in ./template."""
-    from tailrace.build.templatefile import read_template_file
     from tailrace.build.templates import find_template, template_names
     from tailrace.cli.columns import columns
-    from tailrace.cli.templates import pulled
+    from tailrace.cli.templates import pulled, read_pulled
 
     here = pulled(Path.cwd())
     found = {name: ("tailrace", find_template(name).path) for name in template_names()}
     found |= {name: (f"./template/{name}", path) for name, path in here.items()}
     data = [
-        {"name": name, "from": origin, "language": read_template_file(path).language or name}
+        {"name": name, "from": origin, "language": read_pulled(path).language or name}
         for name, (origin, path) in sorted(found.items())
     ]
     rows = [("NAME", "LANGUAGE", "FROM"), *((d["name"], d["language"], d["from"]) for d in data)]
@@ -168,7 +170,7 @@ def _pull(wanted: list[tuple[str | None, Source]], overwrite: bool) -> Result:
 
     done: list[Pulled] = []
     for only, source in wanted:
-        typer.echo(f"fetching {source.repository}{f' at {source.ref}' if source.ref else ''}", err=True)
+        print_words(f"fetching {source.shown}{f' at {source.ref}' if source.ref else ''}")
         done += pull_from(source, Path.cwd(), is_overwriting=overwrite, only=only)
     notes = tuple(f"{p.name} is there already; --overwrite replaces it" for p in done if not p.is_new)
     lines = [f"pulled ./template/{p.name}" for p in done if p.is_new]

@@ -1,0 +1,160 @@
+"""What the command line refuses: the exit codes, the words, and what the words never hold."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kit.cli import Shell
+
+pytestmark = pytest.mark.slow
+
+NOBODY = "http://127.0.0.1:1"
+STACK = "version: 1.0\nprovider: {name: openfaas}\nfunctions:\n  f: {skip_build: true, image: 'f:1'}\n"
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    (tmp_path / "stack.yaml").write_text(STACK)
+    return Shell(tmp_path, {"OPENFAAS_URL": NOBODY})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "new", "new A_B", "logs f --since gestern", "logs f --since 99999999h", "ready --interval 1x",
+        "generate --api nonsense", "deploy --env LEVEL", "deploy --filter a --regex b", "deploy --regex (",
+        "remove", "invoke f --sign X", "invoke f -H x", "invoke f --path ../../system/functions",
+        "invoke f.a -n b", "invoke f.openfaas-fn -n staging", "invoke No_Name -d x", "serve --port 99999",
+        "list -g ftp://x", "list -g http://[::", "build --build-arg x", "store deploy f --env x",
+        "store list -p z80", "namespace get A_B", "template pull -- -x", "secret list --frobnicate",
+    ],
+)  # fmt: skip
+def test_a_command_line_that_is_not_understood_ends_with_2(shell: Shell, line: str) -> None:
+    """As an unknown option does, so that a script tells its own mistake from a failure."""
+    done = shell.run(*line.split())
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("store list -u http://[::", "no URL that can be used"),
+        ("template store list -u http://[::/", "no URL that can be used"),
+        ("list -g http://127.0.0.1:1/\x1bx", "no URL that can be used"),
+        ("list -g http://xn--ä", "cannot be sent"),
+        ("invoke f -d x -H Content-Length:3", "the header Content-Length cannot be given"),
+        ("invoke f -d x -H transfer-encoding:chunked", "the header transfer-encoding cannot be given"),
+        ("logs f --since 99999999h", "is no time"),
+        ("logs f --since 0001-01-01T00:00:00", "error: "),
+        ("store list -u ftp://x/y", "cannot be read by ftp://"),
+    ],
+)
+def test_odd_values_are_told_in_a_line(shell: Shell, line: str, words: str) -> None:
+    """No traceback, whatever library stumbles over them."""
+    done = shell.run(*line.split())
+
+    assert done.returncode in (1, 2)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("line", ["--help", "new --help", "completion --shell bash", "version", "generate"])
+def test_a_full_disk_is_told(shell: Shell, line: str) -> None:
+    """And is a failure, however short the text is that did not fit."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from tailrace.cli.main import main; main()", *line.split()],
+            cwd=shell.folder, stdout=full, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+            timeout=60,
+        )  # fmt: skip
+
+    assert (1, "error: what is said cannot be written: No space left on device\n") == (
+        done.returncode,
+        done.stderr,
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "store list -u http://u:geheim@127.0.0.1:1/x", "store list -u http://u:geheim@[::/x",
+        "store list -u http://u:ge/heim@127.0.0.1:1/x", "store list -u ftp://u:geheim@x",
+        "template store list -u http://u:geheim@127.0.0.1:1/x", "template pull http://u:geheim@127.0.0.1:1/x",
+        "template pull -- -http://u:geheim@127.0.0.1:1/x", "list -g http://u:geheim@127.0.0.1:1",
+        "list -g http://u:geheim@[::", "list -g http://u:geheim@xn--ä",
+    ],
+)  # fmt: skip
+def test_a_password_in_an_address_is_not_shown(shell: Shell, line: str) -> None:
+    """Neither in what is done nor in what went wrong."""
+    done = shell.run(*line.split())
+
+    assert 0 != done.returncode
+    assert "heim" not in done.stdout + done.stderr
+    assert done.stderr
+
+
+def test_ctrl_c_at_a_password_ends_with_130(shell: Shell) -> None:
+    """As everywhere else; nothing is said about aborting."""
+    ours, theirs = pty.openpty()
+    code = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    code += "from tailrace.cli.main import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "login"],
+        cwd=shell.folder, env={**os.environ, "HOME": str(shell.folder)}, stdin=theirs, stdout=theirs,
+        stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        said = b""
+        while b"Password" not in said:
+            said += os.read(ours, 1024)
+        os.write(ours, b"\x03")
+
+        assert 130 == process.wait(30)
+        assert b"Abort" not in said
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_no_password_is_told_from_a_wrong_one(shell: Shell) -> None:
+    """Before anybody is asked."""
+    done = shell.run("login")
+
+    assert 1 == done.returncode
+    assert "no password was given" in done.stderr
+
+
+def test_publish_shows_its_own_examples(shell: Shell) -> None:
+    done = shell.run("publish", "--help")
+
+    assert "tailrace publish -f stack.yaml" in done.stdout
+    assert "--shrinkwrap" in done.stdout
+
+
+def test_a_stack_file_that_is_no_file_is_not_said_to_be_missing(shell: Shell) -> None:
+    done = shell.run("deploy", "-f", "/dev/null")
+
+    assert 1 == done.returncode
+    assert "/dev/null is a folder or a device" in done.stderr
+
+
+def test_what_is_missing_of_other_functions_is_not_asked_for(shell: Shell) -> None:
+    """A function can be compared, generated and built without the folders of those beside it."""
+    stack = shell.folder / "stack.yaml"
+    stack.write_text(f"{STACK}  g: {{lang: python3-flask, handler: ./gone}}\n")
+
+    chosen = shell.run("generate", "--filter", "f")
+    whole = shell.run("generate")
+
+    assert (0, 1) == (chosen.returncode, whole.returncode)
+    assert "the handler of 'g' is no folder" in whole.stderr
