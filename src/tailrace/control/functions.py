@@ -64,11 +64,11 @@ async def _spec_of(here: Parts, name: FunctionName, deployment: openfaas.Functio
             raise InvalidDeployment(
                 f"validation failed: environment variable '{key[:80]}' has an illegal name"
             )
+    check_pairs("label", deployment.labels or {})
+    check_pairs("annotation", deployment.annotations or {}, with_lines=True)
     for label in deployment.labels or {}:
         _check_label(label)
     limits, requests = _resources("limits", deployment.limits), _resources("requests", deployment.requests)
-    check_pairs("label", deployment.labels or {})
-    check_pairs("annotation", deployment.annotations or {}, with_lines=True)
     secrets = tuple(deployment.secrets or ())
     await _check_secrets(here, name, secrets)
     try:
