@@ -14,6 +14,8 @@ _DOMAIN = re.compile(
 EMBEDDED = "embedded"
 # No NATS at all.
 OFF = "off"
+# A user and a password before the host; also a password with a slash or the like in it, which is no port.
+_USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#:\s]*:(?![0-9]*(?:[/?#]|$))[^@\s]*@)")
 
 
 def read_networks(text: str) -> tuple[Network, ...]:
@@ -45,6 +47,11 @@ def household(address: str) -> str:
     return f"{ipaddress.IPv6Address(int(known) >> 64 << 64)}/64"
 
 
+def without_password(text: str) -> str:
+    """A text with URLs in it as it may be shown or kept: without their users and passwords."""
+    return _USERINFO.sub("", text)
+
+
 def read_nats_urls(text: str) -> tuple[str, ...]:
     """Servers of a NATS, with commas between them; ``embedded``: one of the gateway's own; ``off``: none.
 
@@ -57,7 +64,10 @@ def read_nats_urls(text: str) -> tuple[str, ...]:
     if found != (EMBEDDED,) and not all(
         re.fullmatch(r"(?:nats|tls)://[A-Za-z0-9.:\[\]-]{1,255}", url) for url in found
     ):
-        raise ValueError("embedded, off, or URLs such as nats://127.0.0.1:4222 or tls://nats.example.com")
+        raise ValueError(
+            "embedded, off, or URLs such as nats://127.0.0.1:4222 or tls://nats.example.com; credentials go "
+            "into a file (nats_creds)"
+        )
     return found
 
 

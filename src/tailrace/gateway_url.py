@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import re
 from urllib.parse import unquote, urlsplit
 
 from tailrace.errors import InvalidRequest
 
-# A user and a password before the host; also a password with a slash or the like in it, which is no port.
-_USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#:\s]*:(?![0-9]*(?:[/?#]|$))[^@\s]*@)")
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 
 
@@ -32,11 +29,6 @@ def parse_gateway(text: str) -> tuple[str, str]:
     if not parts.username:
         return url, ""
     return url, basic(unquote(parts.username), unquote(parts.password or ""))
-
-
-def without_password(text: str) -> str:
-    """A text with URLs in it as it may be shown or kept: without their users and passwords."""
-    return _USERINFO.sub("", text)
 
 
 def basic(user: str, password: str) -> str:

@@ -15,7 +15,15 @@ from typing import Any, Literal
 import platformdirs
 
 from tailrace import settingtexts as texts
-from tailrace.addresses import EMBEDDED, Network, read_domain, read_host, read_nats_urls, read_networks
+from tailrace.addresses import (
+    EMBEDDED,
+    Network,
+    read_domain,
+    read_host,
+    read_nats_urls,
+    read_networks,
+    without_password,
+)
 from tailrace.errors import InvalidRequest, InvalidUsage
 from tailrace.names import read_queues
 from tailrace.settingsfile import of_file, read_file
@@ -361,7 +369,7 @@ def _parse(row: Row, text: str, key: str) -> object:
         return row.parse(text)
     except ValueError as expected:
         kind = InvalidUsage if key.startswith("--") else InvalidRequest
-        raise kind(f"{key}={text} is not valid: expected {expected}") from None
+        raise kind(f"{key}={without_password(text)} is not valid: expected {expected}") from None
 
 
 assert {row.name for row in ROWS} == {f.name for f in fields(Settings)} - {"sources"}

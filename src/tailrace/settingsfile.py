@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tailrace.addresses import without_password
 from tailrace.errors import InvalidRequest
 from tailrace.names import nearest
 
@@ -39,7 +40,7 @@ def of_file(name: str, parse: Callable[[str], object], given: object, path: Path
     Raises:
         InvalidRequest: it is no value of this setting.
     """
-    shown = f"settings file '{path}': {name} = {json.dumps(given, default=str):.200}"
+    shown = f"settings file '{path}': {name} = {without_password(json.dumps(given, default=str)):.200}"
     try:
         value = parse(_as_text(given))
     except ValueError as expected:

@@ -95,6 +95,26 @@ def test_a_gateway_says_when_its_nats_is_not_there(tmp_path: Path) -> None:
     assert "NATS at nats://127.0.0.1:9 cannot be used" in done.stderr
 
 
+def test_a_password_in_the_address_of_nats_is_not_repeated(tmp_path: Path) -> None:
+    done = Shell(tmp_path).run("serve", "--nats-url", "nats://joe:hunter2@127.0.0.1:9")
+
+    assert 2 == done.returncode
+    assert "hunter2" not in done.stderr
+    assert "nats_creds" in done.stderr
+
+
+def test_bounds_may_be_lowered_and_raised_again(tmp_path: Path) -> None:
+    """The embedded NATS holds what its streams have reserved until they are brought to the new ones."""
+    serve = Serve(Shell(tmp_path), tmp_path / "state")
+    bounds: tuple[tuple[str, ...], ...] = (
+        (), ("--async-max-bytes", "67108864", "--runs-max-bytes", "67108864"), (),
+        ("--async-max-bytes", "2147483648"), (),
+    )  # fmt: skip
+    for flags in bounds:
+        with serve.start(*flags) as (_, url):
+            assert httpx.get(f"{url}/healthz", timeout=10).is_success
+
+
 def _tailrace(shell: Shell, *args: str) -> str:
     done: subprocess.CompletedProcess[str] = shell.run(*args)
     assert 0 == done.returncode, done.stderr

@@ -8,9 +8,9 @@ from typing import TypeVar
 import httpx
 import msgspec
 
+from tailrace.addresses import without_password
 from tailrace.client.connection import http_settings
 from tailrace.errors import GatewayUnreachable, InvalidRequest, PlatformError
-from tailrace.gateway_url import without_password
 
 _T = TypeVar("_T")
 _LIMIT_BYTES = 4 * 1024 * 1024

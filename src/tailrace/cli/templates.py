@@ -17,10 +17,10 @@ from pathlib import Path
 
 import msgspec
 
+from tailrace.addresses import without_password
 from tailrace.build.templatefile import FILE, TemplateFile, read_template_file
 from tailrace.cli.stackfile import TEMPLATES
 from tailrace.errors import InvalidBundle, InvalidRequest, NotFound, TooLarge
-from tailrace.gateway_url import without_password
 from tailrace.state import remove_tree
 
 STORE_URL = "https://raw.githubusercontent.com/openfaas/store/master/templates.json"

@@ -69,15 +69,17 @@ async def embedded_nats(folder: Path, *, sync_s: float, limit_bytes: int) -> Asy
         folder: For its configuration and its store; made, 0700.
         sync_s: After so many seconds what was accepted is on the disk, whatever happens to its power; 0: at
             once.
-        limit_bytes: What its store may hold.
+        limit_bytes: What its store may hold, beside what streams of an earlier start have reserved.
     Raises:
         RunsUnavailable: it is not installed, or does not start; the text has its last words.
     """
     program = find_nats()
     await asyncio.to_thread(folder.mkdir, mode=0o700, exist_ok=True)
     port, token = _free_port(), secrets.token_urlsafe(24)
-    config = folder / "server.conf"
-    write_atomically(config, _config(port, token, folder / "store", sync_s=sync_s, limit_bytes=limit_bytes))
+    config, store = folder / "server.conf", folder / "store"
+    # Streams keep what they have reserved until they are brought to other bounds, which needs the server.
+    limit_bytes += await asyncio.to_thread(_reserved_bytes, store)
+    write_atomically(config, _config(port, token, store, sync_s=sync_s, limit_bytes=limit_bytes))
     server = _Server(program, config, port)
     keeping = asyncio.ensure_future(server.keep())
     try:
@@ -182,6 +184,15 @@ def _config(port: int, token: str, store: Path, *, sync_s: float, limit_bytes: i
         },
         indent=2,
     ).encode()
+
+
+def _reserved_bytes(store: Path) -> int:
+    """What the streams of an earlier start may hold together."""
+    total = 0
+    for path in store.glob("jetstream/*/streams/*/meta.inf"):
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            total += max(0, int(json.loads(path.read_bytes()).get("max_bytes", 0)))
+    return total
 
 
 def _free_port() -> int:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 BUSY_S = 1.0
 # End reasons of calls that were given up without one of their own.
 GIVEN_UP = "refused"
+CUT = "its answer broke off: the gateway or the replica that made it died"
 BODY_LOST = "the body of the call is not kept any more"
 
 
@@ -79,7 +80,7 @@ class Handling:
         answer = None
         if not outcome.is_ours and not outcome.is_begun and outcome.status >= 400:
             answer = Answer(outcome.status, outcome.headers, outcome.body)
-        error = outcome.error or f"the function answered {outcome.status}"
+        error = outcome.error or (f"the function answered {outcome.status}" if outcome.status >= 400 else CUT)
         if outcome.tries > 1:
             error = f"{error} (tried {outcome.tries} times)"
         reason = outcome.reason or GIVEN_UP

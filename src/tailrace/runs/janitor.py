@@ -61,12 +61,16 @@ class Janitor:
 
     async def _close(self, record: Record, now: float) -> None:
         """End the run of a dead gateway, with what was recorded of it."""
-        unpacker, end = Unpacker(), None
+        unpacker, end, size = Unpacker(), None, 0
         async for kept in self._store.read_events(record.id):
             told = unpacker.feed(kept.data)
             end = told if isinstance(told, End) else end
+            size += sum(map(len, told)) if isinstance(told, list) else 0
+        size = max(size, record.bytes)
         if record.is_async:  # the queue hands it out again, or gives it up
-            waiting = record.moved("queued", end_reason=REPLICA_LOST, events=unpacker.seq, gateway="")
+            waiting = record.moved(
+                "queued", end_reason=REPLICA_LOST, events=unpacker.seq, bytes=size, gateway=""
+            )
             await self._write(record_subject(record.id), encode_record(waiting))
             return
         if end is None:
@@ -74,7 +78,13 @@ class Janitor:
                 event_subject(record.id), pack_end(End(unpacker.seq, REPLICA_LOST, LOST, is_partial=True))
             )
         lost = record.moved(
-            "failed", ended_at=now, end_reason=REPLICA_LOST, error=LOST, events=unpacker.seq, gateway=""
+            "failed",
+            ended_at=now,
+            end_reason=REPLICA_LOST,
+            error=LOST,
+            events=unpacker.seq,
+            bytes=size,
+            gateway="",
         )
         await self._write(record_subject(record.id), encode_record(lost))
         logger.warning("run %s of %s is closed: its gateway has died", record.id, record.function)

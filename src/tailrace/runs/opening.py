@@ -18,7 +18,7 @@ from tailrace.nats.embedded import embedded_nats
 from tailrace.runs.keeper import Runs
 from tailrace.runs.numbers import RunNumbers
 from tailrace.runs.peers import gateway_name, open_node
-from tailrace.runs.store import Bounds
+from tailrace.runs.store import Bounds, words_of
 from tailrace.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ async def connect_nats(settings: Settings, urls: Sequence[str], token: str = "")
         said = [error for error in told if isinstance(error, nats.errors.Error)]
         why = (said or told[-1:] or [failed])[0]
         raise RunsUnavailable(
-            f"NATS at {', '.join(urls)} cannot be used: {why or type(why).__name__}",
+            f"NATS at {', '.join(urls)} cannot be used: {words_of(why)}",
             hint="Start it, or correct nats_url (TAILRACE_NATS_URL) or nats_creds (TAILRACE_NATS_CREDS).",
         ) from failed
     is_connecting = False

@@ -342,4 +342,10 @@ async def asking(what: str) -> AsyncIterator[None]:
     try:
         yield
     except _FAILURES as failed:
-        raise RunsUnavailable(f"JetStream did not {what}: {failed or type(failed).__name__}") from failed
+        raise RunsUnavailable(f"JetStream did not {what}: {words_of(failed)}") from failed
+
+
+def words_of(failed: BaseException) -> str:
+    """Why NATS failed, also where the exception has no words."""
+    late = isinstance(failed, TimeoutError | nats.errors.TimeoutError)
+    return str(failed) or ("it did not answer in time" if late else type(failed).__name__)
