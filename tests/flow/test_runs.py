@@ -741,8 +741,8 @@ def test_runs_of_a_dead_gateway_are_closed_truthfully(tmp_path: Path) -> None:
                 other = await a.wait_record("b" * 26, _is_over)
 
                 for closed in (own, other):
-                    assert ("failed", "replica_lost", 1) == tuple(
-                        closed[key] for key in ("state", "end_reason", "events")
+                    assert ("failed", "replica_lost", 1, len("data: 0\n\n")) == tuple(
+                        closed[key] for key in ("state", "end_reason", "events", "bytes")
                     )
                 assert b'"code":"replica_lost"' in viewer.body
                 assert 0 == talker.starts
