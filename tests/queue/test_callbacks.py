@@ -60,6 +60,33 @@ def test_a_result_is_delivered(nats_url: str) -> None:
     uvloop.run(main())
 
 
+def test_a_function_cannot_speak_for_the_platform(nats_url: str) -> None:
+    """Of what the platform says in a result nothing is the function's, however it spells the name."""
+    forged = (
+        "X-Call-Id", "X-Start-Time", "X-Function-Name", "X-Function-Status", "X-Duration-Seconds", "X-Retry",
+        "X-Retry-Max", "X-Tailrace-Timestamp", "X-Tailrace-Signature", "X-Tailrace-Error",
+        "X-Tailrace-Truncated", "X-TAILRACE-ANY", "x_function_status",
+    )  # fmt: skip
+
+    async def handler(asked: MemoryCall) -> MemoryReply:
+        return MemoryReply(200, {**dict.fromkeys(forged, "777"), "X-Own": "yes"}, b"result")
+
+    async def main() -> None:
+        async with post(nats_url, handler, flags=PRIVATE) as a, receiving() as receiver:
+            name = await call(a, receiver.url)
+            (came,) = await receiver.wait(1)
+
+            assert (name, "200", "yes") == (
+                came.run, came.headers["x-function-status"], came.headers["x-own"],
+            )  # fmt: skip
+            assert came.is_signed(a.intake.secret)
+            assert "777" not in came.headers.values()
+            assert sorted(set(came.names)) == sorted(came.names)
+            assert not {"x-tailrace-error", "x-tailrace-truncated", "x_function_status"} & set(came.names)
+
+    uvloop.run(main())
+
+
 def test_a_receiver_that_was_down_gets_it_later_and_once(nats_url: str) -> None:
     """Refused connections and a 503 are tried again; what was taken is not sent anew."""
     answers = [503, 429, 200]

@@ -49,6 +49,18 @@ _LOST_STATUS = 502
 _NOT_SENT = frozenset(
     ("connection", "content-length", "date", "host", "keep-alive", "te", "trailer", "transfer-encoding")
 )
+# What the platform says of a call. Of a function they would forge an outcome, or its signature.
+_OURS = frozenset(
+    (
+        "x-call-id",
+        "x-duration-seconds",
+        "x-function-name",
+        "x-function-status",
+        "x-retry",
+        "x-retry-max",
+        "x-start-time",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +157,7 @@ class Delivery:
             elif isinstance(told, list):
                 body += b"".join(told)
         status = head.status if head is not None else 0
-        headers = [(k, v) for k, v in head.headers if k.lower() not in _NOT_SENT] if head is not None else []
+        headers = [(k, v) for k, v in head.headers if _is_functions(k)] if head is not None else []
         if record is not None and record.state != "done":
             status = record.status if record.status >= 400 else _LOST_STATUS
             headers.append(("X-Tailrace-Error", _header_text(f"{record.end_reason}: {record.error}")))
@@ -223,6 +235,12 @@ async def find_address(target: Target, *, allow_private: bool) -> str:
     if not addresses:
         raise NotAllowed(f"'{target.host}' has no address")
     return addresses[0]
+
+
+def _is_functions(name: str) -> bool:
+    """Whether a header is the function's to send. WSGI cannot tell ``X_Call_Id`` from ``X-Call-Id``."""
+    plain = name.lower().replace("_", "-")
+    return not (plain in _NOT_SENT or plain in _OURS or plain.startswith("x-tailrace-"))
 
 
 def _of_call(callback: Callback, record: Record | None) -> list[tuple[str, str]]:
