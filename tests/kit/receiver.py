@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tailrace.queue.signing import SIGNATURE, TIMESTAMP, sign
+from tailrace.queue.signing import DELIVERY, SIGNATURE, TIMESTAMP, sign
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,16 @@ class Delivered:
     def run(self) -> str:
         return self.headers["x-call-id"]
 
+    @property
+    def delivery(self) -> str:
+        return self.headers[DELIVERY.lower()]
+
     def is_signed(self, secret: bytes) -> bool:
         """Whether its signature is what a receiver with the secret would make."""
         made = sign(
             secret,
             timestamp=int(self.headers[TIMESTAMP.lower()]),
-            run=self.run,
+            delivery=self.delivery,
             status=int(self.headers["x-function-status"]),
             body=self.body,
         )

@@ -187,10 +187,10 @@ def test_one_private_address_of_several_is_too_many() -> None:
 
 
 def test_a_signature_can_be_made_by_hand() -> None:
-    """HMAC-SHA256 over time, id, status and body, with dots between them, as the documents say."""
-    made = sign(b"secret", timestamp=1700000000, run="abc", status=200, body=b"hello")
+    """HMAC-SHA256 over time, outcome, status and body, with dots between them, as the documents say."""
+    made = sign(b"secret", timestamp=1700000000, delivery="abc-1", status=200, body=b"hello")
 
-    by_hand = hmac.new(b"secret", b"1700000000.abc.200.hello", hashlib.sha256).hexdigest()
+    by_hand = hmac.new(b"secret", b"1700000000.abc-1.200.hello", hashlib.sha256).hexdigest()
     assert f"sha256={by_hand}" == made
 
 

@@ -41,7 +41,8 @@ class QueuedCall:
         size: The body's length, wherever it is kept.
         callback_url: Where its result goes; empty: nowhere.
         accepted_at: Seconds since 1970.
-        drive: How often it was taken out of the dead letters.
+        drive: A number of its own for each time that it is put into the queue.
+        turn: 1, and one more for each time that it was taken out of the dead letters: each has an outcome.
     """
 
     run: str
@@ -55,6 +56,7 @@ class QueuedCall:
     callback_url: str = ""
     accepted_at: float = 0.0
     drive: int = 0
+    turn: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Callback:
     Attributes:
         since: From when on it is tried, seconds since 1970.
         tries_limit: How often its call may have been tried.
+        drive: A number of its own for each time that it is put into the queue.
+        turn: Whose outcome it is: that of this turn of its call.
     """
 
     run: str
@@ -73,6 +77,12 @@ class Callback:
     since: float
     tries_limit: int = 0
     drive: int = 0
+    turn: int = 1
+
+    @property
+    def delivery(self) -> str:
+        """The outcome's name, the same however often it is sent. A call's id has no dash."""
+        return f"{self.run}-{self.turn}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,11 +171,13 @@ class Delivery:
     def _signed(self, callback: Callback, result: Result) -> list[tuple[str, str]]:
         timestamp = int(time.time())
         signature = signing.sign(
-            self._secret, timestamp=timestamp, run=callback.run, status=result.status, body=result.body
-        )
+            self._secret, timestamp=timestamp, delivery=callback.delivery, status=result.status,
+            body=result.body,
+        )  # fmt: skip
         return [
             *result.headers,
             ("X-Function-Status", str(result.status)),
+            (signing.DELIVERY, callback.delivery),
             (signing.TIMESTAMP, str(timestamp)),
             (signing.SIGNATURE, signature),
         ]
