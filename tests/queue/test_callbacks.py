@@ -41,7 +41,9 @@ def test_a_result_is_delivered(nats_url: str) -> None:
 
     async def main() -> None:
         async with post(nats_url, handler, flags=PRIVATE) as a, receiving() as receiver:
-            name = await call(a, f"{receiver.url}/cb?x=1", content=b"hi")
+            headers = {"X-Callback-Url": f"{receiver.url}/cb?x=1"}
+            accepted = await ask(a, content=b"hi", headers=headers)
+            name = accepted.headers["x-call-id"]
             (came,) = await receiver.wait(1)
             assert a.worker is not None
             assert await a.worker.wait_idle(5)
@@ -52,6 +54,7 @@ def test_a_result_is_delivered(nats_url: str) -> None:
                 came.headers["x-function-name"],
             )
             assert 0 < float(came.headers["x-duration-seconds"]) < 5
+            assert accepted.headers["x-start-time"] == came.headers["x-start-time"]
             assert ("image/png", "yes") == (came.headers["content-type"], came.headers["x-own"])
             assert came.is_signed(a.intake.secret)
             assert not came.is_signed(b"another secret, as long as it")

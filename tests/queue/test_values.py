@@ -158,7 +158,8 @@ def test_a_url_of_a_private_address_is_refused(url: str) -> None:
     "url",
     ["", "ftp://example.com/", "example.com", "http:///x", "http://user:pw@example.com/", "http://a b/",
      "http://example.com:99999/", "http://exa\nmple.com/", "http://[::1", "http://ex\xe4mple.com/",
-     "http://example.com/" + "a" * 3000],
+     "http://example.com/" + "a" * 3000, "http://example.com:0/", "http://example.com%2f.evil.example/",
+     "http://a.example,http://b.example/", "http://[fe80::1%25eth0]/"],
 )  # fmt: skip
 def test_what_is_no_url_is_refused(url: str) -> None:
     """With the header's name."""

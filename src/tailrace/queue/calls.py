@@ -41,6 +41,7 @@ class QueuedCall:
         size: The body's length, wherever it is kept.
         callback_url: Where its result goes; empty: nowhere.
         accepted_at: Seconds since 1970.
+        start_ns: The same as the 202 said it: nanoseconds, more than a float can tell; 0: none was said.
         drive: A number of its own for each time that it is put into the queue.
         turn: 1, and one more for each time that it was taken out of the dead letters: each has an outcome.
     """
@@ -57,6 +58,7 @@ class QueuedCall:
     accepted_at: float = 0.0
     drive: int = 0
     turn: int = 1
+    start_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Callback:
         tries_limit: How often its call may have been tried.
         drive: A number of its own for each time that it is put into the queue.
         turn: Whose outcome it is: that of this turn of its call.
+        start_ns: The call's.
     """
 
     run: str
@@ -78,6 +81,7 @@ class Callback:
     tries_limit: int = 0
     drive: int = 0
     turn: int = 1
+    start_ns: int = 0
 
     @property
     def delivery(self) -> str:

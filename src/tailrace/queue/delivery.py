@@ -248,11 +248,13 @@ def _is_functions(name: str) -> bool:
 def _of_call(callback: Callback, record: Record | None) -> list[tuple[str, str]]:
     """OpenFaaS's headers."""
     headers = [("X-Call-Id", callback.run), ("X-Function-Name", callback.function)]
+    start_ns = callback.start_ns or (int(record.created_at * 1e9) if record is not None else 0)
+    if start_ns:
+        headers.append(("X-Start-Time", str(start_ns)))
     if record is not None:
         began = record.started_at or record.created_at
         headers += [
             ("X-Duration-Seconds", f"{max(0.0, (record.ended_at or began) - began):f}"),
-            ("X-Start-Time", str(int(record.created_at * 1e9))),
             ("X-Retry", str(max(0, record.tries - 1))),
             ("X-Retry-Max", str(callback.tries_limit)),
         ]
