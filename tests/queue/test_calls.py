@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from tailrace.edge.calllog import CallLog
 from tailrace.provider.memory import MemoryCall, MemoryReply
 from tailrace.queue.calls import body_subject
 from tailrace.queue.leftovers import sweep
@@ -87,6 +88,31 @@ def test_what_cannot_be_taken_in_is_refused_at_once(
 
             assert (status, True) == (reply.status_code, words in reply.text), reply.text
             assert (0, 0) == (a.queue.queued, talker.starts)
+
+    run(main())
+
+
+def test_a_call_of_the_queue_is_its_callers(nats_url: str) -> None:
+    """The function and the call log are told the caller's address; the gateway's own socket has none."""
+
+    async def main() -> None:
+        talker, lines = Talker(1), bytearray()
+
+        def take(data: bytes) -> bool:
+            lines.extend(data)
+            return True
+
+        async with post(nats_url, talker) as a:
+            a.edge.log = CallLog("text", take, a.edge.numbers, a.edge.loop)
+            reply = await ask(a, headers={"X-Forwarded-For": "9.9.9.9"})
+            await a.wait_record(reply.headers["x-call-id"], is_over)
+            async with asyncio.timeout(10):
+                while b"function=fn" not in lines:
+                    await asyncio.sleep(0.01)
+
+            assert "127.0.0.1" == talker.calls[0].headers["x-forwarded-for"]
+            (line,) = (line for line in lines.splitlines() if b"function=fn" in line)
+            assert b" client=127.0.0.1" in line
 
     run(main())
 
