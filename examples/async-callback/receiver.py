@@ -19,9 +19,10 @@ seen = set()
 class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        call, status = self.headers["X-Call-Id"], self.headers["X-Function-Status"]
+        # One outcome of a call: CALL-ID-1; CALL-ID-2 once `tailrace queue retry` has had it made again.
+        delivery, status = self.headers["X-Tailrace-Delivery"], self.headers["X-Function-Status"]
         sent = self.headers["X-Tailrace-Timestamp"]
-        signed = f"{sent}.{call}.{status}.".encode() + body
+        signed = f"{sent}.{delivery}.{status}.".encode() + body
         expected = "sha256=" + hmac.new(SECRET, signed, hashlib.sha256).hexdigest()
         # Compared in constant time; an old one may have been overheard and sent again.
         if (
@@ -29,11 +30,12 @@ class Receiver(BaseHTTPRequestHandler):
             or abs(time.time() - int(sent)) > OLDEST_S
         ):
             self.reply(401)
-        elif call in seen:  # at least once means: now and then twice
+        elif delivery in seen:  # at least once means: now and then twice
             self.reply(200)
         else:
-            seen.add(call)
+            seen.add(delivery)
             self.reply(200)
+            call = delivery.partition("-")[0]
             name, seconds = self.headers["X-Function-Name"], self.headers["X-Duration-Seconds"]
             print(f"{call}: {name} answered {status} after {seconds} s, {self.headers['X-Retry']} retries")
             print(body.decode(errors="replace"), flush=True)

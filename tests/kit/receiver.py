@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tailrace.queue.signing import SIGNATURE, TIMESTAMP, sign
+from tailrace.queue.signing import DELIVERY, SIGNATURE, TIMESTAMP, sign
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """One request. Header names are lower-case."""
+    """One request. Header names are lower-case; of one that came twice the first counts, as for most.
+
+    Attributes:
+        names: Of all its headers, as often as they came.
+    """
 
     target: str
     headers: Mapping[str, str]
     body: bytes
+    names: Sequence[str] = ()
 
     @property
     def run(self) -> str:
         return self.headers["x-call-id"]
+
+    @property
+    def delivery(self) -> str:
+        return self.headers[DELIVERY.lower()]
 
     def is_signed(self, secret: bytes) -> bool:
         """Whether its signature is what a receiver with the secret would make."""
         made = sign(
             secret,
             timestamp=int(self.headers[TIMESTAMP.lower()]),
-            run=self.run,
+            delivery=self.delivery,
             status=int(self.headers["x-function-status"]),
             body=self.body,
         )
@@ -57,10 +66,10 @@ class Receiver:
         """One connection, one request."""
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            pairs = (line.partition(": ") for line in head[1:-2])
-            headers = {name.lower(): value for name, _, value in pairs}
+            pairs = [line.partition(": ") for line in head[1:-2]]
+            headers = {name.lower(): value for name, _, value in reversed(pairs)}
             body = await reader.readexactly(int(headers.get("content-length", "0")))
-            came = Delivered(head[0].split(" ")[1], headers, body)
+            came = Delivered(head[0].split(" ")[1], headers, body, [name.lower() for name, _, _ in pairs])
             self.came.append(came)
             status, lines = self.answer(came)
             writer.write(

@@ -41,7 +41,9 @@ def test_a_result_is_delivered(nats_url: str) -> None:
 
     async def main() -> None:
         async with post(nats_url, handler, flags=PRIVATE) as a, receiving() as receiver:
-            name = await call(a, f"{receiver.url}/cb?x=1", content=b"hi")
+            headers = {"X-Callback-Url": f"{receiver.url}/cb?x=1"}
+            accepted = await ask(a, content=b"hi", headers=headers)
+            name = accepted.headers["x-call-id"]
             (came,) = await receiver.wait(1)
             assert a.worker is not None
             assert await a.worker.wait_idle(5)
@@ -52,10 +54,38 @@ def test_a_result_is_delivered(nats_url: str) -> None:
                 came.headers["x-function-name"],
             )
             assert 0 < float(came.headers["x-duration-seconds"]) < 5
+            assert accepted.headers["x-start-time"] == came.headers["x-start-time"]
             assert ("image/png", "yes") == (came.headers["content-type"], came.headers["x-own"])
             assert came.is_signed(a.intake.secret)
             assert not came.is_signed(b"another secret, as long as it")
             assert 1 == a.queue.delivered
+
+    uvloop.run(main())
+
+
+def test_a_function_cannot_speak_for_the_platform(nats_url: str) -> None:
+    """Of what the platform says in a result nothing is the function's, however it spells the name."""
+    forged = (
+        "X-Call-Id", "X-Start-Time", "X-Function-Name", "X-Function-Status", "X-Duration-Seconds", "X-Retry",
+        "X-Retry-Max", "X-Tailrace-Timestamp", "X-Tailrace-Signature", "X-Tailrace-Error",
+        "X-Tailrace-Truncated", "X-TAILRACE-ANY", "x_function_status",
+    )  # fmt: skip
+
+    async def handler(asked: MemoryCall) -> MemoryReply:
+        return MemoryReply(200, {**dict.fromkeys(forged, "777"), "X-Own": "yes"}, b"result")
+
+    async def main() -> None:
+        async with post(nats_url, handler, flags=PRIVATE) as a, receiving() as receiver:
+            name = await call(a, receiver.url)
+            (came,) = await receiver.wait(1)
+
+            assert (name, "200", "yes") == (
+                came.run, came.headers["x-function-status"], came.headers["x-own"],
+            )  # fmt: skip
+            assert came.is_signed(a.intake.secret)
+            assert "777" not in came.headers.values()
+            assert sorted(set(came.names)) == sorted(came.names)
+            assert not {"x-tailrace-error", "x-tailrace-truncated", "x_function_status"} & set(came.names)
 
     uvloop.run(main())
 

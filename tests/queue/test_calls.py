@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from tailrace.edge.calllog import CallLog
 from tailrace.provider.memory import MemoryCall, MemoryReply
 from tailrace.queue.calls import body_subject
 from tailrace.queue.leftovers import sweep
@@ -91,6 +92,44 @@ def test_what_cannot_be_taken_in_is_refused_at_once(
     run(main())
 
 
+def test_a_call_of_the_queue_is_its_callers(nats_url: str) -> None:
+    """The function and the call log are told the caller's address; the gateway's own socket has none."""
+
+    async def main() -> None:
+        talker, lines = Talker(1), bytearray()
+
+        def take(data: bytes) -> bool:
+            lines.extend(data)
+            return True
+
+        async with post(nats_url, talker) as a:
+            a.edge.log = CallLog("text", take, a.edge.numbers, a.edge.loop)
+            reply = await ask(a, headers={"X-Forwarded-For": "9.9.9.9"})
+            await a.wait_record(reply.headers["x-call-id"], is_over)
+            async with asyncio.timeout(10):
+                while b"function=fn" not in lines:
+                    await asyncio.sleep(0.01)
+
+            assert "127.0.0.1" == talker.calls[0].headers["x-forwarded-for"]
+            (line,) = (line for line in lines.splitlines() if b"function=fn" in line)
+            assert b" client=127.0.0.1" in line
+
+    run(main())
+
+
+def test_a_result_goes_to_one_address(nats_url: str) -> None:
+    """Two headers that name one each are refused."""
+
+    async def main() -> None:
+        async with post(nats_url, Talker(1)) as a:
+            reply = await ask(a, headers=[("X-Callback-Url", f"http://example.com/{n}") for n in range(2)])
+
+            assert (400, True) == (reply.status_code, "X-Callback-Url came" in reply.text), reply.text
+            assert 0 == a.queue.queued
+
+    run(main())
+
+
 def test_a_large_body_comes_through(nats_url: str) -> None:
     """One of 3 MB is kept beside its call, given to the function as it is, and then deleted."""
 
@@ -121,11 +160,13 @@ def test_a_key_keeps_a_call_once(nats_url: str) -> None:
             await a.wait_record(first.headers["x-call-id"], is_over)
             again = await ask(a, content=b"one", headers=key)
             other = await ask(a, content=b"two", headers=key)
+            told = await ask(a, content=b"one", headers={**key, "X-Callback-Url": "http://example.com/cb"})
             at_once = await asyncio.gather(*(ask(a, headers={"Idempotency-Key": "k"}) for _ in range(5)))
             await a.wait_record(at_once[0].headers["x-call-id"], is_over)
 
             assert first.headers["x-call-id"] == again.headers["x-call-id"]
             assert (202, 202, 422) == (first.status_code, again.status_code, other.status_code)
+            assert 422 == told.status_code  # the call that is kept tells nobody
             assert 1 == len({reply.headers["x-call-id"] for reply in at_once})
             assert 2 == talker.starts
 

@@ -91,6 +91,29 @@ async def forget_records(url: str) -> None:
     await client.close()
 
 
+def test_a_call_that_is_tried_again_has_another_outcome(tmp_path: Path, nats: NatsServer) -> None:
+    """Who remembers the outcomes that it has seen takes the good one after the failed one."""
+    serve, mended = Serve(Shell(tmp_path), tmp_path / "state"), tmp_path / "mended"
+    with (
+        receiving_in_thread() as receiver,
+        serve.start("--nats-url", nats.url, *FLAGS) as (_, url),
+        httpx.Client(base_url=url) as http,
+    ):
+        deploy_script(http, tmp_path, f"test -e {mended} || exit 1; cat\n", annotations=ONCE)
+        name = http.post("/async-function/fn", headers={"X-Callback-Url": receiver.url}).headers["x-call-id"]
+        wait_until(lambda: len(receiver.came) == 1, "its failure came", 20)
+        mended.touch()
+        http.post(f"/system/queue/{name}/retry").raise_for_status()
+        wait_until(lambda: len(receiver.came) == 2, "its result came", 20)
+        secret = tailrace(serve, url, "queue", "key").strip().encode()
+
+    failed, done = receiver.came
+    assert [(name, f"{name}-1"), (name, f"{name}-2")] == [(one.run, one.delivery) for one in receiver.came]
+    assert (True, "200") == ("x-tailrace-error" in failed.headers, done.headers["x-function-status"])
+    assert failed.is_signed(secret)
+    assert done.is_signed(secret)
+
+
 def test_a_delivery_that_was_given_up_is_made_again(tmp_path: Path, nats: NatsServer) -> None:
     """The run is as it was; the result comes when its receiver takes it."""
     serve = Serve(Shell(tmp_path), tmp_path / "state")
@@ -110,6 +133,7 @@ def test_a_delivery_that_was_given_up_is_made_again(tmp_path: Path, nats: NatsSe
 
         assert ("callback", receiver.url) == (letter["kind"], letter["callback_url"])
         assert [name, name] == [one.run for one in receiver.came]
+        assert [f"{name}-1"] * 2 == [one.delivery for one in receiver.came]
         assert receiver.came[1].is_signed(secret)
 
 

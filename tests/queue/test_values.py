@@ -158,7 +158,8 @@ def test_a_url_of_a_private_address_is_refused(url: str) -> None:
     "url",
     ["", "ftp://example.com/", "example.com", "http:///x", "http://user:pw@example.com/", "http://a b/",
      "http://example.com:99999/", "http://exa\nmple.com/", "http://[::1", "http://ex\xe4mple.com/",
-     "http://example.com/" + "a" * 3000],
+     "http://example.com/" + "a" * 3000, "http://example.com:0/", "http://example.com%2f.evil.example/",
+     "http://a.example,http://b.example/", "http://[fe80::1%25eth0]/"],
 )  # fmt: skip
 def test_what_is_no_url_is_refused(url: str) -> None:
     """With the header's name."""
@@ -187,10 +188,10 @@ def test_one_private_address_of_several_is_too_many() -> None:
 
 
 def test_a_signature_can_be_made_by_hand() -> None:
-    """HMAC-SHA256 over time, id, status and body, with dots between them, as the documents say."""
-    made = sign(b"secret", timestamp=1700000000, run="abc", status=200, body=b"hello")
+    """HMAC-SHA256 over time, outcome, status and body, with dots between them, as the documents say."""
+    made = sign(b"secret", timestamp=1700000000, delivery="abc-1", status=200, body=b"hello")
 
-    by_hand = hmac.new(b"secret", b"1700000000.abc.200.hello", hashlib.sha256).hexdigest()
+    by_hand = hmac.new(b"secret", b"1700000000.abc-1.200.hello", hashlib.sha256).hexdigest()
     assert f"sha256={by_hand}" == made
 
 

@@ -166,3 +166,20 @@ def test_a_renewed_request_is_the_one_that_would_be_made_anew(heads: list[bytes]
         assert fresh is not None
         assert told(request) == told(fresh)
         last = head
+
+
+@pytest.mark.parametrize(
+    ("line", "sent", "client"),
+    [
+        (b"X-Forwarded-For: 9.9.9.9\r\n", [b"x-forwarded-for: 9.9.9.9"], b"9.9.9.9"),
+        (b"", [], b"gateway"),
+    ],
+)
+def test_the_private_sockets_end_is_no_hop(line: bytes, sent: list[bytes], client: bytes) -> None:
+    """What comes over it is its caller's, or a schedule's that has none."""
+    head = parse_request(b"POST /function/fn HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n")
+
+    request = Request(head, peer=b"unix", is_tls=False, is_private=True)
+
+    assert sent == [text for text in request.prefix.split(b"\r\n") if text.startswith(b"x-forwarded-for")]
+    assert client == request.client

@@ -33,9 +33,7 @@ async def post(request: Request) -> Response:
     here = parts(request)
     function, target = _function(here, request)
     intake = intake_of(here)
-    callback_url = request.headers.get("x-callback-url", "")
-    if callback_url:
-        read_target(callback_url, allow_private=here.settings.callback_allow_private)
+    callback_url = _callback_url(request, allow_private=here.settings.callback_allow_private)
     asked = request.headers.get("x-tailrace-on-disconnect", "")
     chosen_policy(function.options.grace_s, asked, is_async=True)
     timeout = request.headers.get("x-timeout", "")
@@ -44,11 +42,11 @@ async def post(request: Request) -> Response:
     headers = _headers(request)
     body = await _read(request, here.settings.async_body_limit)
     now = time.time_ns()
-    run, key, is_new = await _identity(request, intake, str(function.name), target, body)
+    run, key, is_new = await _identity(request, intake, str(function.name), target, body, callback_url)
     if is_new:
         call = QueuedCall(
             run, str(function.name), function.options.retries.queue, target, headers,
-            callback_url=callback_url, accepted_at=now / 1e9,
+            callback_url=callback_url, accepted_at=now / 1e9, start_ns=now,
         )  # fmt: skip
         await intake.accept(call, body, key)
     told = {"X-Call-Id": run, "X-Start-Time": str(now), "Location": f"/run/{run}"}
@@ -56,7 +54,7 @@ async def post(request: Request) -> Response:
 
 
 async def _identity(
-    request: Request, intake: Intake, function: str, target: str, body: bytes
+    request: Request, intake: Intake, function: str, target: str, body: bytes, callback_url: str
 ) -> tuple[str, str, bool]:
     """The call's id, its claim's name, and whether it is to be kept: not one that its key has kept before."""
     run, key = new_call_id().decode(), request.headers.get("idempotency-key", "").encode("latin-1")
@@ -67,7 +65,7 @@ async def _identity(
     authorization = request.headers.get("authorization", "").encode("latin-1")
     # Not the key of a call that is waited for: that one's answer would be none of this request's.
     name = claim_name(f"async {function}", authorization, key)
-    digest = request_digest(b"POST", target.encode("latin-1"), body)
+    digest = request_digest(b"POST", target.encode("latin-1"), body, callback_url.encode("latin-1"))
     held = await intake.claim(name, Claim(run, digest, time.time()))
     return held, name, held == run or not await intake.is_kept(held)
 
@@ -105,6 +103,17 @@ def intake_of(here: Parts) -> Intake:
             hint="Start it without --nats-url off (TAILRACE_NATS_URL).",
         )
     return here.queue.intake
+
+
+def _callback_url(request: Request, *, allow_private: bool) -> str:
+    """Where the result goes; empty: nowhere."""
+    urls = request.headers.getlist("x-callback-url")
+    if len(urls) > 1:
+        raise InvalidRequest(f"X-Callback-Url came {len(urls)} times: a result goes to one address")
+    if urls and urls[0]:
+        read_target(urls[0], allow_private=allow_private)
+        return urls[0]
+    return ""
 
 
 def _headers(request: Request) -> tuple[tuple[str, str], ...]:

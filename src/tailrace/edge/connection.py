@@ -224,7 +224,7 @@ class Connection:
         request = Request(head, peer=self.peer, is_tls=edge.is_tls, is_private=self._is_private)
         if is_short and request.wish is None:  # whose lines are looked at that may differ in a renewed one
             self._last, self._last_request = found[0], request
-        if edge.proxies is not None:
+        if edge.proxies is not None and not self._is_private:
             request.client = edge.proxies.client(self.peer, request.forwarded)
         self._begin(request, found[1])
 

@@ -25,6 +25,8 @@ _DROPPED = HOP_BY_HOP | {
 }
 _DROPPED_FOR_CONTROL = HOP_BY_HOP | {b"content-length", b"expect", b"x-forwarded-for", b"x-forwarded-proto"}
 _DROPPED_FROM_REPLY = HOP_BY_HOP | {b"x-call-id", b"x-start-time"}
+# Who calls where nobody did: a schedule.
+GATEWAY = b"gateway"
 _USUAL_TOKENS = frozenset((b"keep-alive", b"close"))
 _UPGRADE = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 
@@ -60,7 +62,8 @@ class Request:
 
     Attributes:
         label: The function's name in the target; None for the control plane.
-        client: Whose address the call is logged with: the peer's, or whom a trusted proxy names.
+        client: Whose address the call is logged with: the peer's, or whom a trusted proxy names. Of a call of
+            the queue its caller's; `GATEWAY` when it had none.
         prefix: The head that is sent on, up to the lines that differ from call to call.
         framing: The end of that head.
         client_id: The client's own call id, which the queue's worker repeats; empty when it sent none.
@@ -88,6 +91,9 @@ class Request:
         self._pieces: list[bytes] = []
         self._places: list[int] = []
         self._read_noted(head, is_private=is_private)
+        if is_private:  # a unix socket has no address; its worker asks for the one whom the edge has named
+            peer = b""
+            self.client = self.forwarded[-1] if self.forwarded else GATEWAY
         found = route(head.target)
         self.label = found[0] if found else None
         if found is None:
@@ -201,7 +207,9 @@ def _to_function(
         pieces.append(b"x-forwarded-host: " + head.host)
     if b"x-forwarded-proto" not in noted or b"x-forwarded-proto" in tokens:
         pieces.append(b"x-forwarded-proto: https" if is_tls else b"x-forwarded-proto: http")
-    pieces.append(b"x-forwarded-for: " + (b", ".join([*forwarded, peer]) if forwarded else peer))
+    hops = [*forwarded, peer] if peer else forwarded
+    if hops:
+        pieces.append(b"x-forwarded-for: " + b", ".join(hops))
     return pieces, places
 
 

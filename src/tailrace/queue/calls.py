@@ -41,7 +41,9 @@ class QueuedCall:
         size: The body's length, wherever it is kept.
         callback_url: Where its result goes; empty: nowhere.
         accepted_at: Seconds since 1970.
-        drive: How often it was taken out of the dead letters.
+        start_ns: The same as the 202 said it: nanoseconds, more than a float can tell; 0: none was said.
+        drive: A number of its own for each time that it is put into the queue.
+        turn: 1, and one more for each time that it was taken out of the dead letters: each has an outcome.
     """
 
     run: str
@@ -55,6 +57,8 @@ class QueuedCall:
     callback_url: str = ""
     accepted_at: float = 0.0
     drive: int = 0
+    turn: int = 1
+    start_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,9 @@ class Callback:
     Attributes:
         since: From when on it is tried, seconds since 1970.
         tries_limit: How often its call may have been tried.
+        drive: A number of its own for each time that it is put into the queue.
+        turn: Whose outcome it is: that of this turn of its call.
+        start_ns: The call's.
     """
 
     run: str
@@ -73,6 +80,13 @@ class Callback:
     since: float
     tries_limit: int = 0
     drive: int = 0
+    turn: int = 1
+    start_ns: int = 0
+
+    @property
+    def delivery(self) -> str:
+        """The outcome's name, the same however often it is sent. A call's id has no dash."""
+        return f"{self.run}-{self.turn}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,18 @@ _LOST_STATUS = 502
 _NOT_SENT = frozenset(
     ("connection", "content-length", "date", "host", "keep-alive", "te", "trailer", "transfer-encoding")
 )
+# What the platform says of a call. Of a function they would forge an outcome, or its signature.
+_OURS = frozenset(
+    (
+        "x-call-id",
+        "x-duration-seconds",
+        "x-function-name",
+        "x-function-status",
+        "x-retry",
+        "x-retry-max",
+        "x-start-time",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +157,7 @@ class Delivery:
             elif isinstance(told, list):
                 body += b"".join(told)
         status = head.status if head is not None else 0
-        headers = [(k, v) for k, v in head.headers if k.lower() not in _NOT_SENT] if head is not None else []
+        headers = [(k, v) for k, v in head.headers if _is_functions(k)] if head is not None else []
         if record is not None and record.state != "done":
             status = record.status if record.status >= 400 else _LOST_STATUS
             headers.append(("X-Tailrace-Error", _header_text(f"{record.end_reason}: {record.error}")))
@@ -159,11 +171,13 @@ class Delivery:
     def _signed(self, callback: Callback, result: Result) -> list[tuple[str, str]]:
         timestamp = int(time.time())
         signature = signing.sign(
-            self._secret, timestamp=timestamp, run=callback.run, status=result.status, body=result.body
-        )
+            self._secret, timestamp=timestamp, delivery=callback.delivery, status=result.status,
+            body=result.body,
+        )  # fmt: skip
         return [
             *result.headers,
             ("X-Function-Status", str(result.status)),
+            (signing.DELIVERY, callback.delivery),
             (signing.TIMESTAMP, str(timestamp)),
             (signing.SIGNATURE, signature),
         ]
@@ -225,14 +239,22 @@ async def find_address(target: Target, *, allow_private: bool) -> str:
     return addresses[0]
 
 
+def _is_functions(name: str) -> bool:
+    """Whether a header is the function's to send. WSGI cannot tell ``X_Call_Id`` from ``X-Call-Id``."""
+    plain = name.lower().replace("_", "-")
+    return not (plain in _NOT_SENT or plain in _OURS or plain.startswith("x-tailrace-"))
+
+
 def _of_call(callback: Callback, record: Record | None) -> list[tuple[str, str]]:
     """OpenFaaS's headers."""
     headers = [("X-Call-Id", callback.run), ("X-Function-Name", callback.function)]
+    start_ns = callback.start_ns or (int(record.created_at * 1e9) if record is not None else 0)
+    if start_ns:
+        headers.append(("X-Start-Time", str(start_ns)))
     if record is not None:
         began = record.started_at or record.created_at
         headers += [
             ("X-Duration-Seconds", f"{max(0.0, (record.ended_at or began) - began):f}"),
-            ("X-Start-Time", str(int(record.created_at * 1e9))),
             ("X-Retry", str(max(0, record.tries - 1))),
             ("X-Retry-Max", str(callback.tries_limit)),
         ]

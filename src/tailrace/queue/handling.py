@@ -110,7 +110,7 @@ class Handling:
         if call.callback_url:
             callback = Callback(
                 call.run, call.function, call.queue, call.callback_url, time.time(), policy.attempts,
-                call.drive,
+                call.drive, call.turn, call.start_ns,
             )  # fmt: skip
             await self._streams.add_callback(callback)
         if outcome.state == "done":

@@ -147,7 +147,7 @@ class Intake:
             drive = time.time_ns()
             if letter.call is not None:
                 await self._runs.tries.reopen(run, letter.function, letter.call.accepted_at)
-                await self.streams.add_call(replace(letter.call, drive=drive))
+                await self.streams.add_call(replace(letter.call, drive=drive, turn=letter.call.turn + 1))
             elif letter.callback is not None:
                 await self.streams.add_callback(replace(letter.callback, since=time.time(), drive=drive))
             await self.streams.unbury(letter)

@@ -10,15 +10,16 @@ from pathlib import Path
 from tailrace.errors import PlatformError
 from tailrace.state import write_atomically
 
+DELIVERY = "X-Tailrace-Delivery"
 SIGNATURE = "X-Tailrace-Signature"
 TIMESTAMP = "X-Tailrace-Timestamp"
 _KEY_LIMIT = 4096
 _LEAST_BYTES = 16
 
 
-def sign(secret: bytes, *, timestamp: int, run: str, status: int, body: bytes) -> str:
-    """The value of ``X-Tailrace-Signature``: HMAC-SHA256 over ``TIMESTAMP.CALL-ID.STATUS.BODY``."""
-    signed = f"{timestamp}.{run}.{status}.".encode() + body
+def sign(secret: bytes, *, timestamp: int, delivery: str, status: int, body: bytes) -> str:
+    """The value of ``X-Tailrace-Signature``: HMAC-SHA256 over ``TIMESTAMP.DELIVERY.STATUS.BODY``."""
+    signed = f"{timestamp}.{delivery}.{status}.".encode() + body
     return "sha256=" + hmac.new(secret, signed, hashlib.sha256).hexdigest()
 
 

@@ -7,6 +7,7 @@ only this machine or its network can reach: not written as such, not found by DN
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # depends on the release of Python. Source: RFC 4291, RFC 6890.
 _UNICAST = ipaddress.ip_network("2000::/3")
 _PROTOCOL = ipaddress.ip_network("192.0.0.0/24")
+# A name, or an IPv6 address without the zone, which means something to one machine only.
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*")
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 
 
@@ -59,7 +62,8 @@ def read_target(url: str, *, allow_private: bool) -> Target:
     except ValueError:
         parts, host, port = urlsplit(""), "", None
     is_plain = url.isascii() and url.isprintable() and " " not in url and len(url) <= URL_LIMIT
-    if not is_plain or parts.scheme not in ("http", "https") or not host or parts.username is not None:
+    is_plain = is_plain and _HOST.fullmatch(host) is not None and port != 0 and parts.username is None
+    if not is_plain or parts.scheme not in ("http", "https"):
         raise InvalidRequest(
             f"X-Callback-Url '{url[:200]}' is no URL of http or https with a host and without a password"
         )

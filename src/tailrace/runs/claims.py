@@ -33,10 +33,10 @@ def claim_name(function: str, authorization: bytes, key: bytes) -> str:
     return digest.hexdigest()
 
 
-def request_digest(method: bytes, target: bytes, body: bytes) -> str:
-    """What makes two requests with one key the same: method, path with query, body."""
+def request_digest(method: bytes, target: bytes, body: bytes, callback_url: bytes = b"") -> str:
+    """What makes two requests with one key the same: method, path with query, body, where its result goes."""
     digest = hashlib.sha256()
-    for part in (method, target, body):
+    for part in (method, target, body, callback_url) if callback_url else (method, target, body):
         digest.update(b"%d:%b" % (len(part), part))
     return digest.hexdigest()
 
