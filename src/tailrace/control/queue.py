@@ -31,7 +31,7 @@ async def get_all(request: Request) -> Response:
     listing = await intake_of(parts(request)).listing()
     waiting = [WaitingCalls(w.queue, w.function, w.pending, w.handed_out) for w in listing.waiting]
     dead = [_shown(letter) for letter in listing.dead]
-    return json_reply(QueueListing(waiting, dead, listing.dead_total))
+    return json_reply(QueueListing(waiting, dead, listing.dead_total, listing.results))
 
 
 async def get_one(request: Request) -> Response:

@@ -305,6 +305,15 @@ class Streams:
             if len(page) < _PAGE:
                 return
 
+    async def count_results(self) -> int:
+        """How many results wait to be delivered, those counted that are being sent now.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("count results"):
+            return (await self._js.stream_info(CALLBACKS)).state.messages
+
     async def _open_consumer(self, queue: str, function: str) -> None:
         name = calls.consumer_name(queue, function)
         if name in self._known:

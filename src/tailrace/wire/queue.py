@@ -32,11 +32,16 @@ class DeadCall(msgspec.Struct, frozen=True):
 
 
 class QueueListing(msgspec.Struct, frozen=True):
-    """What waits and what was given up: the oldest of ``dead_total``."""
+    """What waits and what was given up: the oldest of ``dead_total``.
+
+    Attributes:
+        results_waiting: Results that are to be delivered, those counted that are being sent.
+    """
 
     waiting: list[WaitingCalls]
     dead: list[DeadCall]
     dead_total: int
+    results_waiting: int = 0
 
 
 class CallbackKey(msgspec.Struct, frozen=True):
