@@ -45,6 +45,11 @@ class QueueListing(msgspec.Struct, frozen=True):
 
 
 class CallbackKey(msgspec.Struct, frozen=True):
-    """The secret that results are signed with."""
+    """The secret that results are signed with.
+
+    Attributes:
+        store: Tells the gateway's NATS from others; empty when it does not answer.
+    """
 
     secret: str
+    store: str = ""
