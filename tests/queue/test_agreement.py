@@ -6,9 +6,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.kit.cli import Shell
+from tests.kit.patience import wait_until
 from tests.kit.runs import NatsServer
 from tests.kit.served import Serve
 
@@ -82,3 +84,15 @@ def test_a_worker_names_its_own_option_where_no_gateway_answers(tmp_path: Path) 
     assert f"no gateway answers at {url}" in done.stderr
     assert "--gateway-url URL" in done.stderr
     assert "--gateway URL" not in done.stderr
+
+
+def test_a_store_is_the_same_after_a_restart_of_its_nats(tmp_path: Path, nats: NatsServer) -> None:
+    """So a worker that starts after one is not refused; its gateway stayed."""
+    shell = Shell(tmp_path)
+    with Serve(shell, tmp_path / "state").start("--nats-url", nats.url) as (_, url):
+        nats.kill()
+        nats.start()
+        with httpx.Client(base_url=url, timeout=30) as http:
+            wait_until(lambda: bool(http.get("/system/queue-key").json().get("store")), "NATS is back", 20)
+        with shell.start("worker", "--gateway-url", url, "--nats-url", nats.url) as worker:
+            worker.wait_for("serves the queues")
