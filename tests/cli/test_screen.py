@@ -35,7 +35,7 @@ ANSWERS: dict[str, object] = {
     "/templates.json": [TEMPLATE],
     "/empty/system/functions": [],
     "/empty/runs": {"runs": []},
-    "/empty/system/queue": {"waiting": [], "dead": []},
+    "/empty/system/queue": {"waiting": [], "dead": [], "dead_total": 0},
 }
 STACK = """
 version: 1.0

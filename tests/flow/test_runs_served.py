@@ -28,6 +28,13 @@ async def handle(event, context):
         yield f"piece {number}"
         await asyncio.sleep(0.02)
 """
+SHORT = """
+async def handle(event, context):
+    yield "one "
+    yield "two"
+    if event.body == b"fail":
+        raise ValueError("it broke")
+"""
 RECORD = {"X-Tailrace-Record": "1", "X-Tailrace-On-Disconnect": "grace:10s"}
 
 
@@ -82,8 +89,35 @@ def test_a_run_is_watched_and_stopped_on_the_command_line(tmp_path: Path, nats: 
                 attached.wait_for("piece 5")
                 stopped = _tailrace(serve.shell, "runs", "stop", run, "--gateway", url)
                 attached.wait_for("the run was stopped")
+                code = attached.wait_end()
+        again = serve.shell.run("runs", "attach", run, "--gateway", url, "--json")
+        raw = serve.shell.run("runs", "attach", run, "--gateway", url, "--raw")
 
         assert "cancelled" in stopped
+        assert (1, 1, 1) == (code, again.returncode, raw.returncode)
+        assert "data: " not in attached.text
+        assert "piece 1piece 2piece 3" in attached.text
+        assert "data: piece 1\n" in raw.stdout
+        assert "piece 1" == json.loads(again.stdout.splitlines()[1])["data"]
+
+
+def test_a_run_that_is_attached_ends_as_it_did(tmp_path: Path, nats: NatsServer) -> None:
+    """Exit code 0 and its text for one that is done, 1 and the error for one that failed, also as JSON."""
+    serve = Serve(Shell(tmp_path), tmp_path / "state")
+    with serve.start("--nats-url", nats.url) as (_, url):
+        serve.deploy(url, "short", SHORT)
+        names = [
+            httpx.post(f"{url}/function/short", content=body, headers=RECORD, timeout=30).headers["x-call-id"]
+            for body in ("go", "fail")
+        ]
+        args = ("runs", "attach", "--gateway", url)
+        done, failed = (serve.shell.run(*args, name) for name in names)
+        as_json = [serve.shell.run(*args, name, "--json").returncode for name in names]
+
+        assert (0, "one two\n") == (done.returncode, done.stdout)
+        assert (1, "one two\n") == (failed.returncode, failed.stdout)
+        assert "the run failed: " in failed.stderr
+        assert [0, 1] == as_json
 
 
 def test_a_gateway_says_when_its_nats_is_not_there(tmp_path: Path) -> None:

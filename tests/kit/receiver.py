@@ -86,3 +86,24 @@ async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
     receiver.port = server.sockets[0].getsockname()[1]
     async with server:
         yield receiver
+
+
+@contextlib.asynccontextmanager
+async def hanging() -> AsyncIterator[tuple[str, set[str]]]:
+    """A receiver that never answers, while the context is open: its URL, and the calls it was sent."""
+    came: set[str] = set()
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            came.add(head.lower().partition("x-call-id: ")[2].partition("\r\n")[0])
+            await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", came
+        finally:
+            over.set()

@@ -14,11 +14,13 @@ from tailrace.provider.memory import MemoryCall, MemoryReply
 from tailrace.queue.caller import EdgeCaller
 from tailrace.queue.delivery import Delivery, find_address
 from tailrace.queue.handling import Handling
+from tailrace.queue.places import PER_HOST
 from tailrace.queue.served import TableFunctions
+from tailrace.queue.streams import CALLBACKS
 from tailrace.queue.targets import Target
 from tailrace.queue.worker import Worker
 from tests.kit.queue import QUICK, ask, is_over, wait_dead
-from tests.kit.receiver import Delivered, receiving
+from tests.kit.receiver import Delivered, hanging, receiving
 from tests.kit.runs import Post, Talker, post
 
 pytestmark = pytest.mark.slow
@@ -117,6 +119,37 @@ def test_a_receiver_that_was_down_gets_it_later_and_once(nats_url: str) -> None:
             assert [name] * 3 == [one.run for one in came]
             assert [] == answers
             assert a.queue.callback_failures >= 3
+
+    uvloop.run(main())
+
+
+def test_a_receiver_that_hangs_holds_up_its_own_results_alone(nats_url: str) -> None:
+    """It is sent four at once; others get theirs meanwhile, and what waits is told, and was not tried."""
+
+    async def main() -> None:
+        async with (
+            post(nats_url, Talker(1), flags=PRIVATE) as a, hanging() as (url, came), receiving() as receiver,
+        ):  # fmt: skip
+            names = [await call(a, url) for _ in range(20)]
+            for name in names:
+                await a.wait_record(name, is_over)
+            async with asyncio.timeout(10):
+                while len(came) < PER_HOST:
+                    await asyncio.sleep(0.01)
+            healthy = await call(a, receiver.url)
+            await receiver.wait(1, limit_s=10)
+            async with asyncio.timeout(5):
+                while not a.queue.delivered:
+                    await asyncio.sleep(0.01)
+            async with a.http() as http:
+                listing = (await http.get("/system/queue")).json()
+
+            assert [healthy] == [one.run for one in receiver.came]
+            assert PER_HOST == len(came)
+            assert (0, 1) == (a.queue.callback_failures, a.queue.delivered)
+            assert len(names) == listing["results_waiting"]
+            # The next test's worker is not to find them.
+            await a.client.jetstream().purge_stream(CALLBACKS)
 
     uvloop.run(main())
 

@@ -33,8 +33,11 @@ class Queue(Connection):
 
     async def get_callback_secret(self) -> bytes:
         """The secret that results are signed with."""
-        key = decode((await self.system("GET", "/system/queue-key")).body, CallbackKey)
-        return key.secret.encode("latin-1")
+        return (await self.get_callback_key()).secret.encode("latin-1")
+
+    async def get_callback_key(self) -> CallbackKey:
+        """That secret, and what tells the gateway's NATS from others."""
+        return decode((await self.system("GET", "/system/queue-key")).body, CallbackKey)
 
     async def make_queued_call(self, task: bytes) -> bytes:
         """Have the gateway make a call of the queue; what became of it, as JSON. It takes its time.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from starlette.responses import Response
 
 from tailrace.control.async_calls import intake_of
 from tailrace.control.parts import UntilGone, json_reply, parts
-from tailrace.errors import InvalidRequest, NotFound, TailraceError, TooLarge
+from tailrace.errors import InvalidRequest, NotFound, RunsUnavailable, TailraceError, TooLarge
 from tailrace.queue.caller import EdgeCaller
 from tailrace.queue.calls import DeadLetter, Outcome, decode
 from tailrace.queue.policy import Task
@@ -31,7 +32,7 @@ async def get_all(request: Request) -> Response:
     listing = await intake_of(parts(request)).listing()
     waiting = [WaitingCalls(w.queue, w.function, w.pending, w.handed_out) for w in listing.waiting]
     dead = [_shown(letter) for letter in listing.dead]
-    return json_reply(QueueListing(waiting, dead, listing.dead_total))
+    return json_reply(QueueListing(waiting, dead, listing.dead_total, listing.results))
 
 
 async def get_one(request: Request) -> Response:
@@ -52,8 +53,11 @@ async def drop(request: Request) -> Response:
 
 async def get_key(request: Request) -> Response:
     """The secret that results are signed with, for those who receive them."""
-    secret = intake_of(parts(request)).secret
-    return json_reply(CallbackKey(secret.decode("latin-1")), headers={"cache-control": "no-store"})
+    intake, store = intake_of(parts(request)), ""
+    with contextlib.suppress(RunsUnavailable):
+        store = await intake.streams.read_identity()
+    key = CallbackKey(intake.secret.decode("latin-1"), store)
+    return json_reply(key, headers={"cache-control": "no-store"})
 
 
 async def make(request: Request) -> Response:

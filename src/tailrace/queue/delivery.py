@@ -22,6 +22,7 @@ from tailrace.errors import CallerError, NotAllowed
 from tailrace.queue import signing
 from tailrace.queue.calls import Callback, DeadLetter
 from tailrace.queue.numbers import QueueNumbers
+from tailrace.queue.places import Places
 from tailrace.queue.policy import Policy, read_retry_after, wait_s
 from tailrace.queue.streams import Streams
 from tailrace.queue.targets import Target, check_addresses, read_target
@@ -33,8 +34,6 @@ from tailrace.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# Deliveries at once; each holds a result of at most 4 MiB.
-AT_ONCE = 16
 TIMEOUT_S = 30.0
 CONNECT_S = 10.0
 REDIRECTS = 5
@@ -105,6 +104,7 @@ class Delivery:
         self._numbers = numbers
         self._find: FindAddress = find or find_address
         self._http: httpx.AsyncClient | None = None
+        self._places = Places()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -114,9 +114,24 @@ class Delivery:
     async def deliver(self, callback: Callback, tries: int, now: float) -> float | None:
         """Try once; when to try again, in seconds, or None: it is delivered, or given up.
 
+        Where its receiver's host has no place free it is not tried, and that does not count as a try.
+
+        Args:
+            tries: How often it was handed out, this time counted.
         Raises:
             RunsUnavailable: JetStream does not answer; it is to be handed out again.
         """
+        name = f"{callback.run}-{callback.drive}"
+        record = await self._streams.store.find_record(callback.run)
+        with self._places.take(_host_of(callback.url), record.bytes if record is not None else 0) as is_free:
+            if not is_free:
+                return self._places.hand_back(name)
+            again_s = await self._try(callback, self._places.tries_of(name, tries), now)
+        if again_s is None:
+            self._places.forget(name)
+        return again_s
+
+    async def _try(self, callback: Callback, tries: int, now: float) -> float | None:
         result = await self._result(callback)
         settings = self._settings()
         try:
@@ -259,6 +274,14 @@ def _of_call(callback: Callback, record: Record | None) -> list[tuple[str, str]]
             ("X-Retry-Max", str(callback.tries_limit)),
         ]
     return headers
+
+
+def _host_of(url: str) -> str:
+    """Host and port as they are told apart; what is no URL is refused when it is sent."""
+    try:
+        return read_target(url, allow_private=True).authority.lower()
+    except CallerError:
+        return ""
 
 
 def _header_text(text: str) -> str:

@@ -27,11 +27,16 @@ LIST_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What waits, and what was given up: the oldest ones, and how many there are in all."""
+    """What waits, and what was given up: the oldest ones, and how many there are in all.
+
+    Attributes:
+        results: How many results wait to be delivered.
+    """
 
     waiting: Sequence[Waiting]
     dead: Sequence[DeadLetter]
     dead_total: int
+    results: int
 
 
 class Intake:
@@ -119,7 +124,7 @@ class Intake:
         waiting = [found async for found in self.streams.waiting() if found.pending or found.handed_out]
         waiting.sort(key=lambda w: (w.queue, w.function))
         dead = await self.streams.list_dead(limit=LIST_LIMIT)
-        return Listing(waiting, dead, await self.streams.count_dead())
+        return Listing(waiting, dead, await self.streams.count_dead(), await self.streams.count_results())
 
     async def dead(self, run: str) -> list[DeadLetter]:
         """A call's dead letters: its own, and that of its result's delivery.

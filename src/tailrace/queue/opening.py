@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tailrace.client import Client
+from tailrace.errors import InvalidRequest
 from tailrace.functions.table import Table
+from tailrace.queue.agreement import differences, notes_of
 from tailrace.queue.caller import Caller, EdgeCaller
 from tailrace.queue.delivery import Delivery
 from tailrace.queue.handling import Handling
@@ -25,6 +28,8 @@ from tailrace.runs.opening import close_nats, connect_nats
 from tailrace.runs.store import Store, stream_of
 from tailrace.runs.tries import Tries
 from tailrace.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 def bounds_of(settings: Settings) -> QueueBounds:
@@ -61,9 +66,16 @@ async def open_queue(
         return
     secret = open_secret(state_dir, settings.callback_secret_file)
     streams = Streams(runs.store, bounds_of(settings))
-    await streams.prepare()
+    notes = notes_of(secret, settings)
+    _warn(await streams.read_notes(), notes)
+    await streams.prepare(notes)
     caller = EdgeCaller(runs, str(socket))
     yield Queue(Intake(streams, runs, numbers, secret), caller, runs.tries, numbers)
+
+
+def _warn(before: Mapping[str, str], here: Mapping[str, str]) -> None:
+    for words in differences(before, here):
+        logger.warning("%s", words)
 
 
 @contextlib.asynccontextmanager
@@ -120,12 +132,21 @@ async def working_alone(settings: Settings, client: Client, numbers: QueueNumber
     Raises:
         RunsUnavailable: no NATS answers at ``nats_url``.
         GatewayUnreachable: there is no gateway to ask.
+        InvalidRequest: the gateway uses another NATS.
     """
-    secret = await client.get_callback_secret()
+    key = await client.get_callback_key()
+    secret = key.secret.encode("latin-1")
     nats = await connect_nats(settings, settings.nats_url)
     try:
         store = Store(nats)
         streams = Streams(store, bounds_of(settings))
+        if key.store and key.store != await streams.read_identity():
+            raise InvalidRequest(
+                f"the gateway at {client.url} keeps its queue in another NATS than "
+                f"{', '.join(settings.nats_url)}",
+                hint="Give the worker the --nats-url that this gateway has; one that is embedded is its own.",
+            )
+        _warn(await streams.read_notes(), notes_of(secret, settings))
         async with working(
             streams, secret, Tries(store, Journal(nats, stream_of)), RemoteCaller(client),
             RemoteFunctions(client), settings=lambda: settings, numbers=numbers,

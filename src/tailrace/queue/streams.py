@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 
 import nats.errors
@@ -18,6 +19,7 @@ from nats.js.api import (
     RetentionPolicy,
     StorageType,
     StreamConfig,
+    StreamInfo,
 )
 
 from tailrace.errors import Overloaded, RunsUnavailable
@@ -75,9 +77,11 @@ class Streams:
         self._js: JetStreamContext = store.client.jetstream(timeout=ASK_S)
         self._known: set[str] = set()
 
-    async def prepare(self) -> None:
+    async def prepare(self, notes: Mapping[str, str] | None = None) -> None:
         """Make the streams, or bring them to these bounds.
 
+        Args:
+            notes: What `read_notes` is to find from now on.
         Raises:
             RunsUnavailable: JetStream does not answer, or refuses.
         """
@@ -90,6 +94,7 @@ class Streams:
             )
             for name, subjects in ((QUEUE, calls.CALL_SUBJECTS), (CALLBACKS, calls.CALLBACK_SUBJECTS))
         )  # fmt: skip
+        callbacks.metadata = dict(notes or {})
         bodies = StreamConfig(
             name=BODIES, subjects=[calls.BODY_SUBJECTS], storage=StorageType.FILE, allow_direct=True,
             discard=DiscardPolicy.NEW, max_bytes=bounds.max_bytes, duplicate_window=DUPLICATE_S,
@@ -102,6 +107,33 @@ class Streams:
         )  # fmt: skip
         for config in (queue, callbacks, bodies, dead):
             await self.store.keep_stream(config)
+
+    async def read_notes(self) -> dict[str, str]:
+        """What was noted at the last `prepare`; empty when there was none.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        info = await self._find_stream()
+        return dict(info.config.metadata or {}) if info is not None else {}
+
+    async def read_identity(self) -> str:
+        """What tells this store from those of other NATS, over restarts; empty where there is none.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        info = await self._find_stream()
+        if info is None or info.created is None:
+            return ""
+        return hashlib.sha256(f"{CALLBACKS} {info.created.timestamp():f}".encode()).hexdigest()[:16]
+
+    async def _find_stream(self) -> StreamInfo | None:
+        async with asking("tell which store it is"):
+            try:
+                return await self._js.stream_info(CALLBACKS)
+            except nats.js.errors.NotFoundError:
+                return None
 
     # Calls and results.
 
@@ -304,6 +336,15 @@ class Streams:
             offset += len(page)
             if len(page) < _PAGE:
                 return
+
+    async def count_results(self) -> int:
+        """How many results wait to be delivered, those counted that are being sent now.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("count results"):
+            return (await self._js.stream_info(CALLBACKS)).state.messages
 
     async def _open_consumer(self, queue: str, function: str) -> None:
         name = calls.consumer_name(queue, function)

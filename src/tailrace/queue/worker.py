@@ -17,10 +17,11 @@ from nats.aio.subscription import Subscription
 from tailrace.errors import TailraceError
 from tailrace.queue import calls, leftovers
 from tailrace.queue.calls import Callback, QueuedCall
-from tailrace.queue.delivery import AT_ONCE, Delivery
+from tailrace.queue.delivery import Delivery
 from tailrace.queue.handling import Handling
 from tailrace.queue.lane import Hand, Lane
 from tailrace.queue.numbers import QueueNumbers
+from tailrace.queue.places import AT_ONCE
 from tailrace.queue.served import Functions
 from tailrace.queue.streams import Streams
 from tailrace.runs.tasks import end_tasks

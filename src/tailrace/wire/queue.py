@@ -32,14 +32,24 @@ class DeadCall(msgspec.Struct, frozen=True):
 
 
 class QueueListing(msgspec.Struct, frozen=True):
-    """What waits and what was given up: the oldest of ``dead_total``."""
+    """What waits and what was given up: the oldest of ``dead_total``.
+
+    Attributes:
+        results_waiting: Results that are to be delivered, those counted that are being sent.
+    """
 
     waiting: list[WaitingCalls]
     dead: list[DeadCall]
     dead_total: int
+    results_waiting: int = 0
 
 
 class CallbackKey(msgspec.Struct, frozen=True):
-    """The secret that results are signed with."""
+    """The secret that results are signed with.
+
+    Attributes:
+        store: Tells the gateway's NATS from others; empty when it does not answer.
+    """
 
     secret: str
+    store: str = ""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Asynchronous calls that wait, and those given up.", rich_markup_mode=None
 )
+_ERROR_WIDTH = 60
 CallId = Annotated[str, typer.Argument(metavar="ID", help="The call's id: the X-Call-Id of the answer 202.")]
 
 
@@ -36,7 +37,7 @@ def list_(gateway: Gateway = None, as_json: AsJson = False) -> None:
         import msgspec
 
         listing = await client.get_queue()
-        text = _tables(listing)
+        text = tables(listing)
         notes = () if text else ("nothing waits, and there are no dead letters",)
         return Result(text, msgspec.to_builtins(listing), notes)
 
@@ -126,17 +127,24 @@ def _describe(letter: DeadCall) -> str:
     return "\n".join(fields(rows, width=11))
 
 
-def _tables(listing: QueueListing) -> str:
+def _shorten(text: str) -> str:
+    return text if len(text) <= _ERROR_WIDTH else text[: _ERROR_WIDTH - 3] + "..."
+
+
+def tables(listing: QueueListing) -> str:
+    """What `list` prints; empty when there is nothing."""
     from tailrace.cli.columns import columns
 
     waiting: list[tuple[str, ...]] = [("QUEUE", "FUNCTION", "WAITING", "HANDED OUT")]
     waiting += [(w.queue, w.function, str(w.waiting), str(w.handed_out)) for w in listing.waiting]
     dead: list[tuple[str, ...]] = [("DEAD LETTER", "KIND", "FUNCTION", "TRIES", "DIED", "ERROR")]
     dead += [
-        (d.id, d.kind, d.function, str(d.tries), d.died_at[:19] + "Z", d.error.split("\n")[0][:60])
+        (d.id, d.kind, d.function, str(d.tries), d.died_at[:19] + "Z", _shorten(d.error.split("\n")[0]))
         for d in listing.dead
     ]
     shown = [columns(table) for table in (waiting, dead) if len(table) > 1]
+    if listing.results_waiting:
+        shown.insert(len(waiting) > 1, f"results that wait to be delivered: {listing.results_waiting}")
     if listing.dead_total > len(listing.dead):
         shown.append(f"and {listing.dead_total - len(listing.dead)} more dead letters")
     return "\n\n".join(shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,17 @@ import typer
 from tailrace.cli.options import AsJson, Gateway
 from tailrace.cli.result import Result, finish
 from tailrace.cli.usage import Command
+from tailrace.errors import ReplicaFailed
 
 if TYPE_CHECKING:
     from tailrace.client import Client
+    from tailrace.client.runs import Attached
     from tailrace.wire.runs import RunRecord
 
 app = typer.Typer(no_args_is_help=True, help="List, show, watch and stop runs.", rich_markup_mode=None)
+# How often, and how far apart, it is looked whether a run whose answer ended is over.
+_LOOKS = 40
+_LOOK_S = 0.05
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id: the X-Call-Id of its answer.")]
 
 
@@ -82,9 +88,13 @@ def attach(
     after: Annotated[
         int, typer.Option("--after", min=0, metavar="NUMBER", help="Begin after this event.")
     ] = 0,
+    is_raw: Annotated[bool, typer.Option("--raw", help="Print event streams as they are.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each event as JSON, one a line.")] = False,
 ) -> None:
     """Print a run's answer from its start, and what comes until its end. Leaving does not stop it.
+
+    Of an event stream the data of each event is printed, tokens as running text, as `tailrace invoke` does.
+    The exit code is 1 when the run failed or was cancelled.
 
     \b
     Examples:
@@ -95,12 +105,46 @@ def attach(
 
     async def use(client: Client) -> Result:
         async with client.attach(run, after=after, form="ndjson" if as_json else "") as attached:
-            async for chunk in attached.chunks():
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
+            await _print(attached, is_raw=is_raw or as_json)
+        await _check_end(client, run)
         return Result()
 
     finish(with_client(gateway, use))
+
+
+async def _print(attached: Attached, *, is_raw: bool) -> None:
+    from tailrace.cli.answer import Answer
+    from tailrace.wire.sse import EventTooLarge
+
+    kind = "" if is_raw else attached.content_type
+    answer = Answer(kind, is_native=attached.is_native and not is_raw, as_json=False)
+    try:
+        async for chunk in attached.chunks():
+            _write(answer.take(chunk))
+    except EventTooLarge as too_large:
+        raise ReplicaFailed(f"the answer cannot be read: {too_large}", hint="See it with --raw.") from None
+    finally:
+        _write(answer.end())
+    if answer.error:
+        raise ReplicaFailed(f"the run failed: {answer.error}")
+
+
+async def _check_end(client: Client, run: str) -> None:
+    """Fail as the run did. Its record may be written a moment after the last of its answer was sent."""
+    for _ in range(_LOOKS):
+        record = await client.get_run(run)
+        if record.state in ("failed", "cancelled"):
+            words = "failed" if record.state == "failed" else "was cancelled"
+            raise ReplicaFailed(f"the run {words}: {record.error or record.end_reason}")
+        if record.state == "done":
+            return
+        await asyncio.sleep(_LOOK_S)
+
+
+def _write(data: bytes) -> None:
+    if data:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def _result(record: RunRecord) -> Result:

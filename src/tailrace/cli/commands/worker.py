@@ -9,7 +9,7 @@ import typer
 
 from tailrace.cli import settingflags as flags
 from tailrace.cli.result import finish
-from tailrace.errors import InvalidRequest
+from tailrace.errors import GatewayUnreachable, InvalidRequest
 
 if TYPE_CHECKING:
     from tailrace.cli.signals import Wishes
@@ -60,10 +60,8 @@ async def run(settings: Settings, gateway_url: str, wishes: Wishes) -> None:
 
     from tailrace.addresses import EMBEDDED
     from tailrace.cli.credentials import find_authorization
-    from tailrace.client import open_client
+    from tailrace.client.connection import is_hopeless
     from tailrace.gateway_url import parse_gateway
-    from tailrace.queue.numbers import QueueNumbers
-    from tailrace.queue.opening import working_alone
 
     if not gateway_url:
         raise InvalidRequest("a worker needs a gateway", hint="Name it: --gateway-url http://127.0.0.1:8080")
@@ -74,7 +72,19 @@ async def run(settings: Settings, gateway_url: str, wishes: Wishes) -> None:
     if not settings.async_queues:
         raise InvalidRequest("a worker that serves no queue has nothing to do (async_queues is off)")
     url, own = parse_gateway(gateway_url)
-    authorization = own or find_authorization(url, os.environ)
+    try:
+        await _work(settings, url, own or find_authorization(url, os.environ), wishes)
+    except GatewayUnreachable as failed:
+        if failed.hint and not is_hopeless(failed):
+            failed.hint = "Start one: tailrace serve (or name another: --gateway-url URL)."
+        raise
+
+
+async def _work(settings: Settings, url: str, authorization: str, wishes: Wishes) -> None:
+    from tailrace.client import open_client
+    from tailrace.queue.numbers import QueueNumbers
+    from tailrace.queue.opening import working_alone
+
     async with (
         open_client(url, authorization=authorization) as client,
         working_alone(settings, client, QueueNumbers()) as worker,
