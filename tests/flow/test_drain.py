@@ -143,7 +143,7 @@ def looks_complete(text: str) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_without_an_open_call_the_first_signal_ends_it(serve: Serve, number: signal.Signals) -> None:
-    """Under half a second, replicas ready and a connection kept alive; best of three on a busy machine."""
+    """Under a second, NATS of its own and replicas ready and a connection kept alive; best of three on a busy machine."""
     times_s = []
     for _ in range(3):
         with serve.start("--drain-s", "20") as (running, url), httpx.Client() as http:
@@ -154,9 +154,9 @@ def test_without_an_open_call_the_first_signal_ends_it(serve: Serve, number: sig
             assert code == 0
             assert "draining" not in running.text
         times_s.append(took_s)
-        if took_s < 0.5:
+        if took_s < 1.0:
             break
-    assert min(times_s) < 0.5, times_s
+    assert min(times_s) < 1.0, times_s
 
 
 def test_while_it_drains_nobody_new_comes_in(serve: Serve) -> None:
