@@ -143,7 +143,7 @@ def looks_complete(text: str) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_without_an_open_call_the_first_signal_ends_it(serve: Serve, number: signal.Signals) -> None:
-    """Under a second, NATS of its own and replicas ready and a connection kept alive; best of three on a busy machine."""
+    """Under a second, with NATS, replicas ready and a connection kept alive; the best of three."""
     times_s = []
     for _ in range(3):
         with serve.start("--drain-s", "20") as (running, url), httpx.Client() as http:
