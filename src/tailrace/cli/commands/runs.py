@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -131,6 +130,8 @@ async def _print(attached: Attached, *, is_raw: bool) -> None:
 
 async def _check_end(client: Client, run: str) -> None:
     """Fail as the run did. Its record may be written a moment after the last of its answer was sent."""
+    import asyncio
+
     for _ in range(_LOOKS):
         record = await client.get_run(run)
         if record.state in ("failed", "cancelled"):
