@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
 
 from tests.kit.cli import Shell
+from tests.kit.web import Quiet, serving
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +48,7 @@ functions:
 def answering(answers: Mapping[str, object]) -> Iterator[str]:
     """A server with one JSON answer a path; its URL."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:  # http.server's name
             path = self.path.partition("?")[0]
             data = json.dumps(answers.get(path)).encode()
@@ -58,17 +57,8 @@ def answering(answers: Mapping[str, object]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.kit.cli import Shell
+from tests.kit.web import Quiet, serving
 
 pytestmark = pytest.mark.slow
 
@@ -287,23 +286,14 @@ def store(repository: Path) -> Iterator[str]:
         [entry, {**entry, "template": "other", "official": "false", "recommended": False}]
     ).encode()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:  # http.server's name
             self.send_response(200 if self.path == "/templates.json" else 404)
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/templates.json"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as url:
+        yield f"{url}/templates.json"
 
 
 def test_a_store_lists_and_hands_out_templates(shell: Shell, store: str) -> None:

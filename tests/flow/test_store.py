@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import http.server
 import json
-import threading
 import zlib
 from collections.abc import Iterator
 
@@ -16,6 +14,7 @@ import pytest
 from tests.kit.addresses import PRIVATE
 from tests.kit.cli import Shell
 from tests.kit.gateway import Town, running_town
+from tests.kit.web import Quiet, serving
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +62,7 @@ def closed(town: Town, shell: Shell) -> str:
 def page_server() -> Iterator[str]:
     """The pages on loopback; ``/away`` leads to the first, ``/round`` to itself."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:  # http.server's name
             moved = {"/away": "/page", "/round": "/round"}.get(self.path)
             if moved:
@@ -77,17 +76,8 @@ def page_server() -> Iterator[str]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as url:
+        yield url
 
 
 def deployed(shell: Shell, name: str, *options: str) -> None:
