@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from tailrace.control import async_calls
 from tailrace.edge.calllog import CallLog
 from tailrace.provider.memory import MemoryCall, MemoryReply
 from tailrace.queue.calls import body_subject
@@ -145,6 +146,28 @@ def test_a_large_body_comes_through(nats_url: str) -> None:
                     await asyncio.sleep(0.01)
 
             assert body == talker.calls[0].body
+
+    run(main())
+
+
+def test_bodies_that_come_at_once_are_bounded_together(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more than there is room for is refused; what it held is free again, and the others are kept."""
+    monkeypatch.setattr(async_calls, "HELD_BYTES", 1000)
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker, flags={"async_body_limit": 1024}) as a, a.http() as http:
+            a.intake.held_bytes = 600
+            refused = await http.post("/async-function/fn", content=b"x" * 700)
+            held = a.intake.held_bytes
+            a.intake.held_bytes = 0
+            kept = await http.post("/async-function/fn", content=b"x" * 700)
+            await a.wait_record(kept.headers["x-call-id"], is_over)
+
+            assert (503, 600) == (refused.status_code, held)
+            assert (202, 0) == (kept.status_code, a.intake.held_bytes)
 
     run(main())
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +14,7 @@ from tailrace.durations import parse_duration
 from tailrace.edge import ends
 from tailrace.edge.call_id import new_call_id
 from tailrace.edge.heads import is_client_call_id
-from tailrace.errors import InvalidRequest, NotFound, RunsUnavailable, TooLarge
+from tailrace.errors import InvalidRequest, NotFound, Overloaded, RunsUnavailable, TooLarge
 from tailrace.functions.table import Function
 from tailrace.queue.calls import QueuedCall
 from tailrace.queue.intake import Intake
@@ -26,6 +28,8 @@ _PREFIX = b"/async-function/"
 # Of the connection to the gateway, or what the worker's own call has anew.
 _DROPPED = HOP_BY_HOP | {b"content-length", b"expect", b"host", b"x-call-id", b"x-client-call-id"}
 _HEADERS_LIMIT = 64 * 1024
+# Of bodies that are being taken in, all together.
+HELD_BYTES = 64 * 1024 * 1024
 
 
 async def post(request: Request) -> Response:
@@ -40,15 +44,15 @@ async def post(request: Request) -> Response:
     if timeout and not parse_duration(timeout):
         raise InvalidRequest(f"X-Timeout: {timeout[:40]} is not one duration such as 10s or 1m30s")
     headers = _headers(request)
-    body = await _read(request, here.settings.async_body_limit)
-    now = time.time_ns()
-    run, key, is_new = await _identity(request, intake, str(function.name), target, body, callback_url)
-    if is_new:
-        call = QueuedCall(
-            run, str(function.name), function.options.retries.queue, target, headers,
-            callback_url=callback_url, accepted_at=now / 1e9, start_ns=now,
-        )  # fmt: skip
-        await intake.accept(call, body, key)
+    async with _reading(request, intake, here.settings.async_body_limit) as body:
+        now = time.time_ns()
+        run, key, is_new = await _identity(request, intake, str(function.name), target, body, callback_url)
+        if is_new:
+            call = QueuedCall(
+                run, str(function.name), function.options.retries.queue, target, headers,
+                callback_url=callback_url, accepted_at=now / 1e9, start_ns=now,
+            )  # fmt: skip
+            await intake.accept(call, body, key)
     told = {"X-Call-Id": run, "X-Start-Time": str(now), "Location": f"/run/{run}"}
     return Response(status_code=202, headers=told)
 
@@ -137,12 +141,20 @@ def _headers(request: Request) -> tuple[tuple[str, str], ...]:
     return (("host", host), *found) if host else tuple(found)
 
 
-async def _read(request: Request, limit: int) -> bytes:
+@contextlib.asynccontextmanager
+async def _reading(request: Request, intake: Intake, limit: int) -> AsyncIterator[bytes]:
+    """The whole body. All that are held at once have one bound, until the context is left."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise TooLarge(
-                f"the body of an asynchronous call is larger than {limit} bytes (async_body_limit)"
-            )
-    return bytes(body)
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            intake.held_bytes += len(chunk)
+            if len(body) > limit:
+                raise TooLarge(
+                    f"the body of an asynchronous call is larger than {limit} bytes (async_body_limit)"
+                )
+            if intake.held_bytes > max(HELD_BYTES, limit):
+                raise Overloaded("too many bodies of asynchronous calls come at once; try again later")
+        yield bytes(body)
+    finally:
+        intake.held_bytes -= len(body)

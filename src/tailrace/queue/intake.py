@@ -44,11 +44,13 @@ class Intake:
 
     Attributes:
         secret: What results are signed with.
+        held_bytes: Bodies that are being taken in, all together.
     """
 
     def __init__(self, streams: Streams, runs: Runs, numbers: QueueNumbers, secret: bytes) -> None:
         self.streams = streams
         self.secret = secret
+        self.held_bytes = 0
         self._runs = runs
         self._numbers = numbers
 
