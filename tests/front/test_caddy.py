@@ -342,12 +342,13 @@ def caddy_pids() -> tuple[int, int]:
     rows = subprocess.run(
         ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, timeout=10
     )
-    children = [row.split(None, 2) for row in rows.stdout.splitlines()]
-    keeper = next(
-        (int(pid) for pid, parent, args in children if "lifeline.py" in args and int(parent) == os.getpid()),
-        0,
-    )
-    return keeper, next((int(pid) for pid, parent, _ in children if keeper and int(parent) == keeper), 0)
+    running = [row.split(None, 2) for row in rows.stdout.splitlines()]
+    ours = [
+        pid for pid, parent, args in running if int(parent) == os.getpid() and "front/lifeline.py" in args
+    ]
+    assert len(ours) <= 1, f"a keeper of an earlier test still runs: {running}"
+    of_keeper = [pid for pid, parent, _ in running if parent in ours]
+    return int(next(iter(ours), 0)), int(next(iter(of_keeper), 0))
 
 
 @pytest.mark.parametrize("victim", ["keeper", "caddy"])
