@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,20 +170,38 @@ def test_a_template_with_a_link_is_refused_and_nothing_is_written(
     assert not (shell.folder / "template").exists()
 
 
-def test_a_pulled_template_does_not_keep_the_password(shell: Shell, repository: Path) -> None:
-    """meta.json, which is committed with the template, names the repository alone, as the words do."""
-    url = "https://u:geheim@git.example.com/t.git"
-    instead = {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.file://{repository}.insteadOf",
-        "GIT_CONFIG_VALUE_0": url,
-    }
+def test_a_password_opens_the_repository_and_is_kept_and_shown_nowhere(
+    shell: Shell, tmp_path: Path, repository: Path
+) -> None:
+    """Not in meta.json, which is committed, nor in our words, nor in the arguments of git, which ps shows."""
+    git(repository, "update-server-info")
+    commit = git(repository, "rev-parse", "HEAD")
+    entry = base64.b64encode(b"u:ge/heim").decode()
 
-    done = Shell(shell.folder, instead).run("template", "pull", url)
+    class Locked(Quiet, http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.directory = str(repository)
+            if self.headers["Authorization"] == f"Basic {entry}":
+                return super().do_GET()
+            return self.send_error(401)
+
+    told = tmp_path / "arguments"
+    program = tmp_path / "bin/git"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {told}\nexec {shutil.which("git")} "$@"\n')
+    program.chmod(0o755)
+    watched = Shell(shell.folder, {"PATH": f"{program.parent}:{os.environ['PATH']}"})
+
+    with serving(Locked) as url:
+        repository_url = f"{url}/.git"
+        address = repository_url.replace("://", "://u:ge%2Fheim@")
+        done = watched.run("template", "pull", f"{address}#sha-{commit}")
 
     meta = json.loads((shell.folder / "template/ruby-tiny/meta.json").read_text())
-    assert (0, "https://git.example.com/t.git") == (done.returncode, meta["repository"])
-    assert "geheim" not in done.stdout + done.stderr
+    assert (0, repository_url, commit) == (done.returncode, meta["repository"], meta["sha"])
+    assert "clone" in told.read_text()
+    shown = done.stdout + done.stderr + told.read_text()
+    assert not [secret for secret in ("heim", entry) if secret in shown]
 
 
 @pytest.mark.parametrize("kind", ["the folder", "an entry"])

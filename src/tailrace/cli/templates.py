@@ -5,15 +5,19 @@ Source: contract 1.4 and 5: ``template/<name>/template.yml`` of a repository, ``
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -161,14 +165,36 @@ def _fetch(source: Source, destination: Path) -> tuple[Path, str]:
     _check_local(local, source)
     if local.is_dir() and not source.ref and not (local / ".git").exists() and (local / TEMPLATES).is_dir():
         return local, ""
-    repository = str(local.absolute()) if local.is_dir() else source.repository
+    repository, env = (str(local.absolute()), {}) if local.is_dir() else _private(source.repository)
     if sha := _SHA.fullmatch(source.ref):
-        _git("clone", "--quiet", "--no-checkout", "--", repository, str(destination))
+        _git("clone", "--quiet", "--no-checkout", "--", repository, str(destination), env=env)
         _git("-C", str(destination), "checkout", "--quiet", "--detach", sha[1])
     else:
         branch = ("--branch", source.ref) if source.ref else ()
-        _git("clone", "--quiet", "--depth", "1", *branch, "--", repository, str(destination))
+        _git("clone", "--quiet", "--depth", "1", *branch, "--", repository, str(destination), env=env)
     return destination, _git("-C", str(destination), "rev-parse", "HEAD").strip()
+
+
+def _private(url: str) -> tuple[str, dict[str, str]]:
+    """An address as git's arguments may show it to the list of processes, and what its environment adds.
+
+    Source: git-config(1), ``http.<url>.extraHeader`` and ``GIT_CONFIG_COUNT``.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url, {}  # git says what is wrong with it
+    if parts.scheme not in ("http", "https") or not parts.password:
+        return url, {}
+    user = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
+    host = parts.netloc.rpartition("@")[2]
+    given = os.environ.get("GIT_CONFIG_COUNT", "")
+    count = int(given) if given.isdecimal() else 0
+    return parts._replace(netloc=host).geturl(), {
+        "GIT_CONFIG_COUNT": str(count + 1),
+        f"GIT_CONFIG_KEY_{count}": f"http.{parts.scheme}://{host}/.extraHeader",
+        f"GIT_CONFIG_VALUE_{count}": f"Authorization: Basic {base64.b64encode(user.encode()).decode()}",
+    }
 
 
 def _check_local(local: Path, source: Source) -> None:
@@ -185,14 +211,14 @@ def _check_local(local: Path, source: Source) -> None:
         raise NotFound(f"{source.shown} has no {TEMPLATES}/<name>/{FILE}", hint=hint)
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str, env: Mapping[str, str] = MappingProxyType({})) -> str:
     git = shutil.which("git")
     if git is None:
         raise NotFound("there is no git on this machine", hint="Install git, or pull from a folder.")
     try:
         done = subprocess.run(  # noqa: S603  # arguments are checked, and come after `--`
             [git, *arguments],
-            env={**os.environ, **_GIT_ENV},
+            env={**os.environ, **_GIT_ENV, **env},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
