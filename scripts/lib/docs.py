@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from tailrace.cli.main import app
-from tailrace.control.metrics.catalogue import OPENFAAS, OURS, Family
+from tailrace.control.metrics.catalogue import OPENFAAS, OURS, WORKER, Family
 from tailrace.options import OPTIONS
 from tailrace.settings import ROWS, Row
 
@@ -111,6 +111,11 @@ def metrics_block() -> Iterator[str]:
     yield from _metrics(OURS)
 
 
+def worker_metrics_block() -> Iterator[str]:
+    """Those that a worker has too."""
+    yield from _metrics(WORKER)
+
+
 def _metrics(families: tuple[Family, ...]) -> Iterator[str]:
     yield "| name | type | labels | meaning |\n|---|---|---|---|\n"
     for family in families:
@@ -121,7 +126,7 @@ def _metrics(families: tuple[Family, ...]) -> Iterator[str]:
 def buckets_block() -> Iterator[str]:
     """The upper bounds of the histograms."""
     yield "| name | upper bounds of the buckets |\n|---|---|\n"
-    for family in (*OPENFAAS, *OURS):
+    for family in (*OPENFAAS, *OURS, *WORKER):
         if family.bounds:
             yield f"| `{family.name}` | {', '.join(f'{bound:g}' for bound in family.bounds)} |\n"
 
@@ -132,6 +137,7 @@ BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     "commands": commands_block,
     "openfaas_metrics": openfaas_metrics_block,
     "metrics": metrics_block,
+    "worker_metrics": worker_metrics_block,
     "buckets": buckets_block,
 }
 

@@ -16,6 +16,8 @@ from tailrace.build.sealed import open_box_key
 from tailrace.control.app import build_app
 from tailrace.control.guard import Auth, open_auth
 from tailrace.control.metrics.app import Metrics, serving_metrics
+from tailrace.control.metrics.catalogue import FAMILIES
+from tailrace.control.metrics.snapshot import take_snapshot
 from tailrace.control.parts import Parts
 from tailrace.control.scheduled import calling_on_schedule
 from tailrace.control.serve import serving
@@ -137,7 +139,10 @@ async def open_gateway(
         table, numbers, run_numbers, queue_numbers = Table(), Numbers(), RunNumbers(), QueueNumbers()
         metrics = await stack.enter_async_context(
             serving_metrics(
-                settings.metrics_port, numbers, table, run_numbers, queue_numbers, may_move=may_move_metrics
+                settings.metrics_port,
+                lambda: take_snapshot(numbers, table, run_numbers, queue_numbers),
+                FAMILIES,
+                may_move=may_move_metrics,
             )
         )
         runs = await stack.enter_async_context(open_runs(settings, state.path, run_numbers))

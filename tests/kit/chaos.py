@@ -20,7 +20,7 @@ from tailrace.build.bundle import Process, pack_folder
 from tests.kit.cli import Shell
 from tests.kit.receiver import Delivered, Receiver, receiving
 from tests.kit.runs import NatsServer, free_port
-from tests.kit.served import Serve
+from tests.kit.served import Serve, working
 
 # What the function takes: kills meet calls that are being made.
 SLOW_S = 0.05
@@ -110,9 +110,7 @@ class Town:
             flags = ("--port", str(self.port), "--nats-url", self.nats.url, "--async-queues", "off", *FLAGS)
             running, _ = stack.enter_context(serve.start(*flags))
         else:
-            args = ("--nats-url", self.nats.url, "--gateway-url", self.url, *FLAGS)
-            running = stack.enter_context(shell.start("worker", *args))
-            running.wait_for(r"serves the queues")
+            running = stack.enter_context(working(shell, self.nats.url, self.url, *FLAGS))
         self.pids[what] = running.process.pid
 
     def kill(self, what: str) -> None:

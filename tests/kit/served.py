@@ -40,6 +40,17 @@ class Serve:
         assert status.get("availableReplicas") == 1, status
 
 
+@contextmanager
+def working(
+    shell: Shell, nats_url: str, gateway_url: str, *flags: str, metrics: str = "off"
+) -> Iterator[Running]:
+    """`tailrace worker` that takes calls."""
+    args = ("--nats-url", nats_url, "--gateway-url", gateway_url, "--metrics-port", metrics, *flags)
+    with shell.start("worker", *args) as worker:
+        worker.wait_for(r"serves the queues")
+        yield worker
+
+
 def replicas_of(state: Path) -> list[int]:
     """Processes whose home lies in the state directory."""
     found = []

@@ -12,7 +12,7 @@ import pytest
 from tests.kit.cli import Shell
 from tests.kit.patience import wait_until
 from tests.kit.runs import NatsServer
-from tests.kit.served import Serve
+from tests.kit.served import Serve, working
 
 pytestmark = pytest.mark.slow
 LOUD = "RESULTS CANNOT ALL BE CHECKED"
@@ -33,12 +33,12 @@ def test_a_worker_with_another_nats_than_its_gateway_does_not_start(tmp_path: Pa
     with NatsServer(tmp_path / "other") as other, Serve(shell, tmp_path / "state").start(
         "--nats-url", nats.url
     ) as (_, url):  # fmt: skip
-        args = ("worker", "--gateway-url", url, "--nats-url")
+        args = ("worker", "--metrics-port", "off", "--gateway-url", url, "--nats-url")
         unused = shell.run(*args, other.url)
         with Serve(shell, tmp_path / "state2").start("--nats-url", other.url):
             wrong = shell.run(*args, other.url)
-        with shell.start(*args, nats.url) as right:
-            right.wait_for("serves the queues")
+        with working(shell, nats.url, url) as right:
+            pass
 
         for done in (unused, wrong):
             assert 1 == done.returncode
@@ -65,10 +65,11 @@ def test_a_gateway_with_another_secret_says_so_once(tmp_path: Path, nats: NatsSe
 def test_a_worker_that_lets_results_go_elsewhere_says_so(tmp_path: Path, nats: NatsServer) -> None:
     """It and its gateway do not agree about private addresses."""
     shell = Shell(tmp_path)
-    with Serve(shell, tmp_path / "state").start("--nats-url", nats.url) as (_, url):
-        args = ("--gateway-url", url, "--nats-url", nats.url, "--callback-allow-private")
-        with shell.start("worker", *args) as worker:
-            worker.wait_for("serves the queues")
+    with (
+        Serve(shell, tmp_path / "state").start("--nats-url", nats.url) as (_, url),
+        working(shell, nats.url, url, "--callback-allow-private") as worker,
+    ):
+        pass
 
     assert "callback_allow_private is true here and false at the gateway" in worker.text
 
@@ -94,5 +95,5 @@ def test_a_store_is_the_same_after_a_restart_of_its_nats(tmp_path: Path, nats: N
         nats.start()
         with httpx.Client(base_url=url, timeout=30) as http:
             wait_until(lambda: bool(http.get("/system/queue-key").json().get("store")), "NATS is back", 20)
-        with shell.start("worker", "--gateway-url", url, "--nats-url", nats.url) as worker:
-            worker.wait_for("serves the queues")
+        with working(shell, nats.url, url):
+            pass

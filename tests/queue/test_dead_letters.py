@@ -13,11 +13,13 @@ import httpx
 import nats as nats_py
 import pytest
 
+from tailrace.control.metrics.catalogue import WORKER
 from tests.kit.chaos import FLAGS, deploy_script, receiving_in_thread
 from tests.kit.cli import Shell
+from tests.kit.metrics import wait_scrape
 from tests.kit.patience import wait_until
 from tests.kit.runs import NatsServer
-from tests.kit.served import Serve
+from tests.kit.served import Serve, working
 
 pytestmark = pytest.mark.slow
 ONCE = {"com.openfaas.retry.attempts": "2", "com.openfaas.retry.min_wait": "10ms"}
@@ -154,14 +156,17 @@ def test_the_queue_is_the_admins(tmp_path: Path, nats: NatsServer) -> None:
         sent = http.post("/async-function/fn", content=b"hi")
         name = sent.headers["x-call-id"]
         own = url.replace("http://", f"http://admin:{password}@")
-        with serve.shell.start("worker", "--nats-url", nats.url, "--gateway-url", own, *FLAGS) as worker:
-            worker.wait_for("serves the queues all")
+        with working(serve.shell, nats.url, own, *FLAGS, metrics="0") as worker:
+            metrics = worker.wait_for(r"metrics at (\S+)")[1]
             wait_until(lambda: http.get(f"/run/{name}").json()["state"] == "done", "the worker made it", 20)
+            told = wait_scrape(metrics, lambda found: found.value("tailrace_async_in_hand") == 0)
             code, _ = worker.stop()
         refused = serve.shell.run("worker", "--nats-url", nats.url, "--gateway-url", url)
 
         assert [401] * 4 == [reply.status_code for reply in asked]
         assert (202, 0) == (sent.status_code, code)
+        ours = {family.name.removesuffix("_total") for family in WORKER}
+        assert ours == {name for name in told.families if not name.startswith("process_")}
         assert (1, True) == (refused.returncode, "password" in refused.stderr)
 
 

@@ -43,7 +43,7 @@ def make_table() -> Table:
 
 def shown(numbers: Numbers, table: Table) -> Scrape:
     """What a Prometheus without wishes is answered."""
-    body, content_type = render(take_snapshot(numbers, table), "")
+    body, content_type = render(take_snapshot(numbers, table), FAMILIES, "")
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
     return Scrape(body.decode())
 
@@ -102,7 +102,7 @@ def test_openmetrics_is_given_to_who_asks() -> None:
     numbers = Numbers()
     numbers.of(FN).end(200, "done", 0.3)
 
-    body, content_type = render(take_snapshot(numbers, make_table()), OPENMETRICS)
+    body, content_type = render(take_snapshot(numbers, make_table()), FAMILIES, OPENMETRICS)
 
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert body.endswith(b"# EOF\n")
@@ -242,7 +242,7 @@ def test_writing_it_all_out_lets_the_loop_run() -> None:
         began = loop.time()
         snapshot = take_snapshot(numbers, table)
         latest = loop.time() - began
-        work = asyncio.create_task(asyncio.to_thread(render, snapshot, ""))
+        work = asyncio.create_task(asyncio.to_thread(render, snapshot, FAMILIES, ""))
         while not work.done():
             began = loop.time()
             await asyncio.sleep(0.001)

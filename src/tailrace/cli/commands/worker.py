@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 SETTINGS = (
     "nats_url", "nats_creds", "runs_copies", "async_queues", "async_concurrency", "async_lease_s",
     "async_max_bytes", "async_dead_keep_s", "async_retry_attempts", "async_retry_min_wait_s",
-    "async_retry_max_wait_s", "callback_allow_private", "callback_patience_s", "drain_s", "settings",
+    "async_retry_max_wait_s", "callback_allow_private", "callback_patience_s", "drain_s", "metrics_port",
+    "settings",
 )  # fmt: skip
 
 
@@ -82,15 +83,29 @@ async def run(settings: Settings, gateway_url: str, wishes: Wishes) -> None:
 
 async def _work(settings: Settings, url: str, authorization: str, wishes: Wishes) -> None:
     from tailrace.client import open_client
+    from tailrace.control.metrics.app import serving_metrics
+    from tailrace.control.metrics.catalogue import WORKER
+    from tailrace.control.metrics.snapshot import take_snapshot
+    from tailrace.edge.numbers import Numbers
+    from tailrace.functions.table import Table
     from tailrace.queue.numbers import QueueNumbers
     from tailrace.queue.opening import working_alone
 
+    numbers = QueueNumbers()
     async with (
         open_client(url, authorization=authorization) as client,
-        working_alone(settings, client, QueueNumbers()) as worker,
-    ):
+        serving_metrics(
+            settings.metrics_port, lambda: take_snapshot(Numbers(), Table(), queue=numbers), WORKER,
+            may_move=settings.sources["metrics_port"] == "default",
+        ) as metrics,
+        working_alone(settings, client, numbers) as worker,
+    ):  # fmt: skip
         wishes.can_drain = True
         _say(f"serves the queues {', '.join(settings.async_queues)} through {url}")
+        if metrics.url:
+            _say(
+                f"metrics at {metrics.url}" + (f": {metrics.moved_because}" if metrics.moved_because else "")
+            )
         await wishes.drain.wait()
         worker.stop()
         if worker.in_hand:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -15,27 +15,29 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from tailrace.control.guard import Guard
-from tailrace.control.metrics.snapshot import Snapshot, take_snapshot
+from tailrace.control.metrics.catalogue import Family
+from tailrace.control.metrics.snapshot import Snapshot
 from tailrace.control.serve import serving_on
-from tailrace.edge.numbers import Numbers
 from tailrace.errors import AddressTaken
-from tailrace.functions.table import Table
 from tailrace.ports import bind_tcp
-from tailrace.queue.numbers import QueueNumbers
-from tailrace.runs.numbers import RunNumbers
 
 HOST = "127.0.0.1"
 
 
-def build_metrics_app(numbers: Numbers, table: Table, runs: RunNumbers, queue: QueueNumbers) -> ASGIApp:
-    """Answers `/metrics` and `/healthz`; like a control plane without auth refuses web pages."""
+def build_metrics_app(take: Callable[[], Snapshot], families: Sequence[Family]) -> ASGIApp:
+    """Answers `/metrics` and `/healthz`; like a control plane without auth refuses web pages.
+
+    Args:
+        take: The numbers as they are now; asked on the loop's thread.
+        families: What is told of them.
+    """
     # Writing them out is work for one processor: two scrapers at once take turns.
     turn = asyncio.Lock()
 
     async def metrics(request: Request) -> Response:
         async with turn:
-            snapshot = take_snapshot(numbers, table, runs, queue)
-            body, content_type = await asyncio.to_thread(_render, snapshot, request.headers.get("accept", ""))
+            accept = request.headers.get("accept", "")
+            body, content_type = await asyncio.to_thread(_render, take(), families, accept)
         return Response(body, headers={"content-type": content_type})
 
     async def health(_: Request) -> Response:
@@ -45,11 +47,11 @@ def build_metrics_app(numbers: Numbers, table: Table, runs: RunNumbers, queue: Q
     return Guard(Starlette(routes=routes), None, ())
 
 
-def _render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
+def _render(snapshot: Snapshot, families: Sequence[Family], accept: str) -> tuple[bytes, str]:
     # The library takes 40 ms to load, which no start has to wait for.
     from tailrace.control.metrics.exposition import render
 
-    return render(snapshot, accept)
+    return render(snapshot, families, accept)
 
 
 def _do_nothing() -> None:
@@ -71,12 +73,13 @@ class Metrics:
 
 @contextlib.asynccontextmanager
 async def serving_metrics(
-    port: int | None, numbers: Numbers, table: Table, runs: RunNumbers, queue: QueueNumbers, *, may_move: bool
+    port: int | None, take: Callable[[], Snapshot], families: Sequence[Family], *, may_move: bool
 ) -> AsyncIterator[Metrics]:
     """Serve the metrics on a port of this machine while the context is open.
 
     Args:
         port: 0 takes a free one; None: they are off.
+        take, families: As for `build_metrics_app`.
         may_move: Take a free port when this one is taken.
     Raises:
         AddressTaken: the port belongs to another process.
@@ -87,7 +90,7 @@ async def serving_metrics(
     sock, moved_because = _bind(port, may_move=may_move)
     url = f"http://{HOST}:{sock.getsockname()[1]}/metrics"
     # Prometheus asks every 15 s to 60 s, most often, and keeps its connection.
-    async with serving_on(build_metrics_app(numbers, table, runs, queue), sock, keep_alive_s=90) as stop:
+    async with serving_on(build_metrics_app(take, families), sock, keep_alive_s=90) as stop:
         yield Metrics(url, moved_because, stop)
 
 

@@ -266,6 +266,10 @@ OURS: tuple[Family, ...] = (
         "tailrace_async_queued_total", "counter", (),
         "Asynchronous calls that were taken in here.", _of_gateway(lambda s: s.queue.queued),
     ),
+)  # fmt: skip
+
+# What `tailrace worker` has too.
+WORKER = (
     Family(
         "tailrace_async_redelivered_total", "counter", (),
         "Asynchronous calls that came here again: tried before, or left by a worker that died.",
@@ -297,7 +301,7 @@ OURS: tuple[Family, ...] = (
         "Deliveries from here that failed; most are tried again.",
         _of_gateway(lambda s: s.queue.callback_failures),
     ),
-    Family("tailrace_info", "gauge", ("version",), "1, with the gateway's version.", _version),
+    Family("tailrace_info", "gauge", ("version",), "1, with the version of Tailrace.", _version),
 )  # fmt: skip
 
-FAMILIES = OPENFAAS + OURS
+FAMILIES = OPENFAAS + OURS + WORKER

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.samples import Sample
 
-from tailrace.control.metrics.catalogue import FAMILIES, Family
+from tailrace.control.metrics.catalogue import Family
 from tailrace.control.metrics.snapshot import Snapshot
 from tailrace.edge.numbers import Histogram
 
@@ -21,20 +21,21 @@ _BREATH_SAMPLES = 50
 _BREATH_S = 0.000_05
 
 
-def render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
-    """The metrics in the format that an Accept header asks for, and the content type of it."""
+def render(snapshot: Snapshot, families: Sequence[Family], accept: str) -> tuple[bytes, str]:
+    """These metrics in the format that an Accept header asks for, and the content type of it."""
     encode, content_type = choose_encoder(accept)
-    return encode(_Families(snapshot)), content_type
+    return encode(_Families(snapshot, families)), content_type
 
 
 class _Families:
-    """What the library calls a collector: all metrics, made while they are written."""
+    """What the library calls a collector: metrics that are made while they are written."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, families: Sequence[Family]) -> None:
         self._snapshot = snapshot
+        self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        for family in FAMILIES:
+        for family in self._families:
             # The library takes the kind's own ending for granted.
             name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
             metric = Metric(name, family.sentence, family.kind)
