@@ -15,6 +15,7 @@ import pytest
 from tests.kit.certificate import Pair, make_pair
 from tests.kit.cli import Running, Shell
 from tests.kit.front import http2_curl, root_of
+from tests.kit.ps import is_gone, ps
 from tests.kit.replica import wait_until
 
 pytestmark = pytest.mark.slow
@@ -84,15 +85,6 @@ def child_of(parent: int) -> int:
     fields = (row.split(None, 2) for row in rows)
     [found] = [int(pid) for pid, ppid, args in fields if int(ppid) == parent and "/caddy" in args]
     return found
-
-
-def is_gone(pid: int) -> bool:
-    """Whether it ended; who adopted it may not have noticed yet."""
-    return ps("-o", "stat=", "-p", str(pid)).strip()[:1] in ("", "Z")
-
-
-def ps(*args: str) -> str:
-    return subprocess.run(["ps", "-ww", *args], capture_output=True, text=True, timeout=10).stdout
 
 
 @pytest.mark.parametrize(

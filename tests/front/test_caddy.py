@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
 import time
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tailrace.settings import load
 from tests.kit.edge import read_request
 from tests.kit.front import front_before
 from tests.kit.loops import run
+from tests.kit.ps import ps
 
 pytestmark = pytest.mark.slow
 
@@ -339,13 +339,8 @@ def test_other_names_are_not_answered_for(tmp_path: Path) -> None:
 
 def caddy_pids() -> tuple[int, int]:
     """Of the keeper that this process started, and of its Caddy; 0 for one that does not run."""
-    rows = subprocess.run(
-        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, timeout=10
-    )
-    running = [row.split(None, 2) for row in rows.stdout.splitlines()]
-    ours = [
-        pid for pid, parent, args in running if int(parent) == os.getpid() and "front/lifeline.py" in args
-    ]
+    running = [row.split(None, 2) for row in ps("-A", "-o", "pid=,ppid=,args=").splitlines()]
+    ours = [pid for pid, parent, args in running if int(parent) == os.getpid() and " run --config -" in args]
     assert len(ours) <= 1, f"a keeper of an earlier test still runs: {running}"
     of_keeper = [pid for pid, parent, _ in running if parent in ours]
     return int(next(iter(ours), 0)), int(next(iter(of_keeper), 0))

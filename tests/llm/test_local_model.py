@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from tailrace.llm.install import InstalledModel
 from tailrace.llm.serve import Endpoint, running_model
 from tailrace.ports import bind_tcp
 from tests.kit.local_model import needs_local_model
+from tests.kit.patience import wait_until
+from tests.kit.ps import is_gone
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 
@@ -132,19 +133,7 @@ def test_it_dies_with_whoever_started_it() -> None:
         finally:
             parent.kill()
 
-        wait_gone(int(pid))
-
-
-def wait_gone(pid: int) -> None:
-    """Return once the process is no more; it is nobody's child here, so it is asked again and again."""
-    until = time.monotonic() + 5
-    while time.monotonic() < until:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.01)
-    pytest.fail(f"process {pid} is still there after 5 s")
+        wait_until(lambda: is_gone(int(pid)), "the model is gone", 5)
 
 
 def test_a_model_that_cannot_be_read_says_so(tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from tests.kit.ps import is_gone
 from tests.kit.replica import boot_replica, loaded_replica, runtime_folder, wait_until
 
 pytestmark = pytest.mark.slow
@@ -30,14 +30,6 @@ async def handle(event, context):
 """,
 }
 MANNERS = [("sync", "greenlets"), ("sync", "threads"), ("async", "greenlets")]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(
@@ -113,12 +105,12 @@ def test_the_end_of_the_lifeline_ends_the_whole_group(manner: str, worker: str) 
     start = "import subprocess\nchild = subprocess.Popen(['sleep', '60'])\nprint(f'child={child.pid}')\n"
     with loaded_replica(start + SLOW[manner], worker=worker) as replica:
         child = int(str(replica.wait_log("child=")["text"]).split("=")[1])
-        assert is_alive(child)
+        assert not is_gone(child)
 
         replica.cut_lifeline()
 
         assert -signal.SIGKILL == replica.wait_exit()
-        wait_until(lambda: not is_alive(child), 5)
+        wait_until(lambda: is_gone(child), 5)
 
 
 @pytest.mark.parametrize(("manner", "worker"), MANNERS)

