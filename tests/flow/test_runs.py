@@ -18,6 +18,7 @@ import pytest
 
 from tailrace.errors import RunsUnavailable
 from tailrace.provider.memory import Handler, MemoryCall, MemoryReply
+from tailrace.runs import journal
 from tailrace.runs.marks import Head, pack_head
 from tailrace.runs.peers import LEASE_S
 from tailrace.runs.pieces import pack_pieces
@@ -809,8 +810,9 @@ async def _is_stored(gateway: Post, name: str) -> bool:
     return False
 
 
-def test_without_nats_a_stream_goes_on_unrecorded(tmp_path: Path) -> None:
+def test_without_nats_a_stream_goes_on_unrecorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its client has all of it, its record says so; a key, that could not be held, is refused."""
+    monkeypatch.setattr(journal, "PATIENCE_S", 2.0)
 
     async def main() -> None:
         talker = Talker(1500, gap_s=0.01)
@@ -820,7 +822,7 @@ def test_without_nats_a_stream_goes_on_unrecorded(tmp_path: Path) -> None:
                     await first.read_until(b"data: 50\n")
                     server.kill()
                     keyed = await http.post("/function/fn", headers={"Idempotency-Key": "x"})
-                    await first.read_until(b"data: 1100\n")
+                    await first.read_until(b"data: 400\n")
                     talker.hurry.set()
                     await first.read_all()
                 async with Client(a.port, "/function/fn") as second:

@@ -33,6 +33,8 @@ PAGES = {
     "/slow": ("text/html; charset=punycode", b"<p>Trees grow", "Trees grow"),
     "/text": ("text/plain", b"Trees <grow>", "Trees <grow>"),
 }
+# Nobody waits for its words.
+MODEL = "mock?ttft=0&tps=0"
 FAILING = {
     "/empty": (HTML, b"<head></head><script>write()</script>"),
     "/picture": ("image/png", b"\x89PNG"),
@@ -87,7 +89,8 @@ def deployed(shell: Shell, name: str, *options: str) -> None:
 
 
 def asking(town: Town) -> tuple[str, ...]:
-    return ("--env", f"OPENAI_BASE_URL={town.mock.base_url}", "--env", "OPENAI_API_KEY=mock")
+    env = {"OPENAI_BASE_URL": town.mock.base_url, "OPENAI_API_KEY": "mock", "OPENAI_MODEL": MODEL}
+    return tuple(f"--env={name}={value}" for name, value in env.items())
 
 
 def events(url: str, **more: object) -> list[str]:
@@ -141,7 +144,7 @@ def test_summarise_reads_the_page_and_asks_the_model_for_it(town: Town, open_: s
     with page_server() as url:
         words = events(open_, content=f"{url}{path}")
 
-    prompt = {"prompt": PAGES.get(path, PAGES["/page"])[2]}
+    prompt = {"model": MODEL, "prompt": PAGES.get(path, PAGES["/page"])[2]}
     expected = httpx.post(
         f"{town.mock.base_url}/completions", json=prompt, headers={"Authorization": "Bearer mock"}
     ).json()["choices"][0]["text"]

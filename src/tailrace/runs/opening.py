@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -70,6 +71,7 @@ async def connect_nats(settings: Settings, urls: Sequence[str], token: str = "")
     client = Client()
     told: list[Exception] = []
     is_connecting = True
+    limit = asyncio.timeout(CONNECT_S * (len(urls) + 1))
 
     async def ready() -> None:
         logger.warning("NATS answers again")
@@ -82,10 +84,13 @@ async def connect_nats(settings: Settings, urls: Sequence[str], token: str = "")
         logger.debug("NATS: %s", error)
         if is_connecting:
             told.append(error)
+            # nats-py tries a server whose certificate it does not trust for ever.
+            untrusted = [one for one in told if isinstance(one, ssl.SSLCertVerificationError)]
+            if error in untrusted and len(untrusted) == len(urls):
+                limit.reschedule(asyncio.get_running_loop().time())
 
     try:
-        # nats-py tries a server whose certificate it does not trust for ever.
-        async with asyncio.timeout(CONNECT_S * (len(urls) + 1)):
+        async with limit:
             await client.connect(
                 list(urls), user_credentials=creds, token=token or None, connect_timeout=CONNECT_S,
                 max_reconnect_attempts=1, reconnect_time_wait=RECONNECT_S, name="tailrace",
