@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
-_ALPHABET = b"abcdefghijklmnopqrstuvwxyz234567"
+_ALPHABET: Final = b"abcdefghijklmnopqrstuvwxyz234567"
 # One random byte to one letter: the low five bits choose it.
-_LETTERS = bytes(_ALPHABET[byte & 31] for byte in range(256))
+_LETTERS: Final = bytes(_ALPHABET[byte & 31] for byte in range(256))
 LENGTH = 26
 # Ids made per system call; one call per id was 4 % of a small request.
-_BATCH = 64
+_BATCH: Final = 64
 
-_pool: list[bytes] = []
+_pool: Final[list[bytes]] = []
 
 
 def new_call_id() -> bytes:

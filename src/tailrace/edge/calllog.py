@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from typing import Final
 
 from tailrace.edge.numbers import Numbers
 from tailrace.settings import LogFormat
@@ -26,17 +27,17 @@ BUFFER_BYTES = 1024 * 1024
 # Of one value this much is told.
 VALUE_BYTES = 256
 # Shown forms of values that were seen; with more different ones it begins anew.
-_SHOWN_VALUES = 4096
+_SHOWN_VALUES: Final = 4096
 
-_WORD = re.compile(rb"[A-Za-z0-9._:/@+-]+")
+_WORD: Final = re.compile(rb"[A-Za-z0-9._:/@+-]+")
 
 # One formatting per line is most of its cost. In order: time to the second, milliseconds, call id, function,
 # method, status, end reason, bytes, (first byte,) total, client, client's call id.
-_TEXT = (
+_TEXT: Final = (
     b"%b.%03dZ call_id=%b function=%b method=%b status=%d end_reason=%b bytes=%d first_byte_s=%.4f"
     b" total_s=%.4f client=%b%b\n"
 )
-_JSON = (
+_JSON: Final = (
     b'{"time":"%b.%03dZ","call_id":"%b","function":%b,"method":%b,"status":%d,"end_reason":%b,"bytes":%d,'
     b'"first_byte_s":%.4f,"total_s":%.4f,"client":%b%b}\n'
 )

@@ -7,15 +7,16 @@ clients and replicas send the same head again and again.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from tailrace.durations import parse_duration
 from tailrace.edge.routes import route
 from tailrace.errors import InvalidRequest, TailraceError
 from tailrace.wire.heads import HOP_BY_HOP, Line, RequestHead, ResponseHead, read_line
 
-_CLIENT_CALL_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_CLIENT_CALL_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 # What the edge makes anew on every request to a function, whatever the client sent.
-_DROPPED = HOP_BY_HOP | {
+_DROPPED: Final = HOP_BY_HOP | {
     b"content-length",
     b"expect",
     b"x-call-id",
@@ -23,12 +24,17 @@ _DROPPED = HOP_BY_HOP | {
     b"x-start-time",
     b"x-forwarded-for",
 }
-_DROPPED_FOR_CONTROL = HOP_BY_HOP | {b"content-length", b"expect", b"x-forwarded-for", b"x-forwarded-proto"}
-_DROPPED_FROM_REPLY = HOP_BY_HOP | {b"x-call-id", b"x-start-time"}
+_DROPPED_FOR_CONTROL: Final = HOP_BY_HOP | {
+    b"content-length",
+    b"expect",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+}
+_DROPPED_FROM_REPLY: Final = HOP_BY_HOP | {b"x-call-id", b"x-start-time"}
 # Who calls where nobody did: a schedule.
 GATEWAY = b"gateway"
-_USUAL_TOKENS = frozenset((b"keep-alive", b"close"))
-_UPGRADE = b"connection: Upgrade\r\nupgrade: websocket\r\n"
+_USUAL_TOKENS: Final = frozenset((b"keep-alive", b"close"))
+_UPGRADE: Final = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 
 
 def is_client_call_id(value: bytes) -> bool:

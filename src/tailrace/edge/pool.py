@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from tailrace.edge.heads import Reply
+from tailrace.edge.stream import Stream
 from tailrace.provider.contract import Address
 from tailrace.wire.chunked import ChunkedDecoder, CodingViolated
 from tailrace.wire.heads import HeadReader, HeadRefused, ResponseHead, parse_response
@@ -28,11 +29,8 @@ class Caller(Protocol):
     def on_reply_whole(self, reply: Reply, body: bytes) -> None:
         """A whole answer at once: its head, and all of its sized body (empty where it has none)."""
 
-    def on_reply(self, reply: Reply) -> None:
-        """The head; its body follows through ``on_reply_body`` of the call."""
-
-    def on_reply_body(self, body: bytes, whole: bytes | None) -> None:
-        """Body bytes; ``whole`` is the same as complete chunks, fit to be forwarded as it stands."""
+    def on_reply(self, reply: Reply) -> Stream | None:
+        """The head of an answer whose body follows: what takes it, or None where the call is over."""
 
     def on_reply_end(self, *, is_exact: bool) -> None:
         """The answer is complete; ``is_exact`` False: the replica said more than its length."""
@@ -53,7 +51,7 @@ class Upstream:
 
     __slots__ = (
         "_caller", "_decoder", "_has_head", "_heads", "_interim", "_is_reading_to_end", "_last",
-        "_last_reply", "_left", "_method", "address", "on_lost", "transport",
+        "_last_reply", "_left", "_method", "_stream", "address", "on_lost", "transport",
     )  # fmt: skip
 
     def __init__(self, address: Address, on_lost: Callable[[Upstream], None]) -> None:
@@ -72,6 +70,8 @@ class Upstream:
         self._interim = 0
         self._has_head = False
         self._decoder: ChunkedDecoder | None = None
+        # The body goes to its stream, not through the call: a chunk's path is a call shorter.
+        self._stream: Stream | None = None
         self._left = 0
         self._is_reading_to_end = False
 
@@ -135,9 +135,11 @@ class Upstream:
             self._is_reading_to_end = True
         else:
             self._left = head.content_length
-        caller.on_reply(reply)
-        if rest and self._caller is caller:
-            self._read_body(caller, rest)
+        stream = caller.on_reply(reply)
+        if self._caller is caller:
+            self._stream = stream
+            if rest:
+                self._read_body(caller, rest)
 
     def _read_chunks(self, caller: Caller, decoder: ChunkedDecoder, data: bytes) -> None:
         try:
@@ -145,20 +147,22 @@ class Upstream:
         except CodingViolated as violated:
             self._lose(str(violated))
             return
-        if body:
-            caller.on_reply_body(body, data if decoder.is_whole else None)
+        if body and (stream := self._stream) is not None:
+            stream.send(body, data if decoder.is_whole else None)
         if decoder.is_done and self._caller is caller:
             self._end(caller, has_surplus=bool(decoder.surplus))
 
     def _read_body(self, caller: Caller, data: bytes) -> None:
+        stream = self._stream
+        assert stream is not None  # the call goes on, so its answer has begun
         if self._decoder is not None:
             self._read_chunks(caller, self._decoder, data)
         elif self._is_reading_to_end:
-            caller.on_reply_body(data, None)
+            stream.send(data, None)
         else:
             body = data if len(data) <= self._left else data[: self._left]
             self._left -= len(body)
-            caller.on_reply_body(body, None)
+            stream.send(body, None)
             if not self._left and self._caller is caller:
                 self._end(caller, has_surplus=len(body) < len(data))
 

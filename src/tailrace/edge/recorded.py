@@ -22,6 +22,7 @@ from tailrace.edge.heads import Reply, Request, RunWish
 from tailrace.edge.plane import Client, Edge
 from tailrace.edge.pool import Upstream
 from tailrace.edge.recording import RecordedStream, head_of
+from tailrace.edge.stream import Stream
 from tailrace.edge.unattended import Unattended
 from tailrace.errors import (
     FunctionError,
@@ -275,12 +276,13 @@ class RecordedCall(Call):
             run.take_rest()
         super().on_reply_whole(reply, body)
 
-    def on_reply(self, reply: Reply) -> None:
+    def on_reply(self, reply: Reply) -> Stream | None:
         """The head of an answer whose body follows."""
         self._look_at_status(reply)
-        super().on_reply(reply)
+        stream = super().on_reply(reply)
         if self._is_full and self._run is not None:
             self.on_client_full()
+        return stream
 
     def _look_at_status(self, reply: Reply) -> None:
         run, function, status = self._run, self._function, reply.head.status

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-_FUNCTION = b"/function/"
+from typing import Final
+
+_FUNCTION: Final = b"/function/"
 
 
 def route(target: bytes) -> tuple[bytes, bytes] | None:

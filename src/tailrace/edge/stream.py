@@ -10,6 +10,7 @@ import asyncio
 import math
 import re
 from collections.abc import Callable
+from typing import Final
 
 from tailrace.edge.numbers import FunctionNumbers
 from tailrace.edge.outbox import Outbox
@@ -30,8 +31,9 @@ from tailrace.wire.heads import ResponseHead
 # A first event longer than this does not tell its dialect; an unfinished event longer than this is sent
 # on, and the stream can then only be cut.
 UNFINISHED_LIMIT = 64 * 1024
-_ID = re.compile(rb"(?:^|[\r\n])id:")
-_CUT_ID = re.compile(rb"[\r\n]id:")
+_ID: Final = re.compile(rb"(?:^|[\r\n])id:")
+_CUT_ID: Final = re.compile(rb"[\r\n]id:")
+_CR: Final = 0x0D
 
 
 class Stream:
@@ -111,9 +113,10 @@ class Stream:
         if self._is_flowing and whole is not None and body.endswith(b"\n\n"):
             # The common case: a stream in full flow, and whole events in a whole chunk.
             self.sent_bytes += len(body)
-            is_plain = body.startswith(b"data:") and b"\n:" not in body and b"\nevent:" not in body
-            events = body.count(b"\n\n") if is_plain else count_content(self._dialect, body, is_first=False)
-            self._count(body, events, now)
+            if body.startswith(b"data:") and body.count(b"\n") == 2 and _CR not in body:
+                self._count(1, now)  # one event of one line
+            else:
+                self._count_whole(body, now)
             self._outbox.put(self._transport, whole)
             return
         if self._dialect is None:
@@ -141,9 +144,17 @@ class Stream:
         events = count_content(self._dialect, body, is_first=is_first)
         if events and is_first:
             self.first_content_at = now
-        self._count(body, events, now)
+        self._count(events, now)
+        self._look_for_ids(body)
 
-    def _count(self, body: bytes, events: int, now: float) -> None:
+    def _count_whole(self, body: bytes, now: float) -> None:
+        """Count events of a stream in full flow, none of which is cut."""
+        is_plain = body.startswith(b"data:") and b"\n:" not in body and b"\nevent:" not in body
+        events = body.count(b"\n\n") if is_plain else count_content(self._dialect, body, is_first=False)
+        self._count(events, now)
+        self._look_for_ids(body)
+
+    def _count(self, events: int, now: float) -> None:
         numbers = self._numbers
         if events:
             if numbers is not None:
@@ -151,6 +162,8 @@ class Stream:
                 if self.last_content_at != math.inf:
                     numbers.event_gap.observe(now - self.last_content_at)
             self.last_content_at = now
+
+    def _look_for_ids(self, body: bytes) -> None:
         if b"id:" in body and _ID.search(body):
             self._has_ids = True
 

@@ -8,19 +8,35 @@ that is not body. See docs/decisions/0003.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 # Sixteen hex digits hold 64 bits; more is an attack on a parser that overflows.
 # No blanks before an extension: the grammar calls them bad, llhttp and h11 refuse them, nobody sends them.
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;[\t\x20-\x7e\x80-\xff]*)?)")
-_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;[\t\x20-\x7e\x80-\xff]*)?)")
+_TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 # Extensions and trailers are read and dropped (RFC 9112 7.1.1, RFC 9110 6.5.1): these bound the reading.
-_LINE_LIMIT = 256
-_TRAILER_LIMIT = 8192
+_LINE_LIMIT: Final = 256
+_TRAILER_LIMIT: Final = 8192
 
-# Sizes of up to three digits as they were written before: a look is a third of reading one.
-_sizes: dict[bytes, int] = {}
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILERS: Final = 3
+_DONE: Final = 4
 
-_SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
+
+def _size_lines(longest: int) -> list[bytes]:
+    """By the length of a buffer that is one whole chunk: how it begins; empty where no chunk is so long."""
+    lines = [b""] * (longest + 8)
+    for size in range(1, longest + 1):
+        line = b"%x\r\n" % size
+        lines[len(line) + size + 2] = line
+    return lines
+
+
+# A look is a third of reading a size line.
+_SIZE_LINES: Final = _size_lines(4095)
+_LENGTHS: Final = len(_SIZE_LINES)
 
 
 class CodingViolated(Exception):
@@ -66,11 +82,11 @@ class ChunkedDecoder:
         """
         if self._state == _SIZE and not self._pending:
             # The common case of a stream: the buffer is one chunk, whole.
-            eol = data.find(b"\r\n", 0, 18)
-            size = _sizes.get(data[:eol]) if eol > 0 else None
-            if size is not None and len(data) == eol + size + 4 and data.endswith(b"\r\n"):
+            length = len(data)
+            line = _SIZE_LINES[length] if length < _LENGTHS else b""
+            if line and data.startswith(line) and data.endswith(b"\r\n"):
                 self.is_whole = True
-                return data[eol + 2 : -2]
+                return data[len(line) : -2]
         return self._feed_slowly(data)
 
     def _feed_slowly(self, data: bytes) -> bytes:
@@ -140,6 +156,4 @@ class ChunkedDecoder:
             raise CodingViolated("a chunk size is not a hexadecimal number")
         self.extension = match[2]
         size = int(match[1], 16)
-        if size and not self.extension and len(line) <= 3:
-            _sizes[line] = size
         return size, not self.extension

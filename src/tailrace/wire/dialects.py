@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import json
 import re
+from typing import Final
 
 from tailrace.wire.heads import ResponseHead
 
@@ -27,27 +28,27 @@ class Dialect(enum.Enum):
 
 # Dialects in which a failure can be told inside the stream, in a form their clients know.
 TELLING = (Dialect.NATIVE, Dialect.OPENAI, Dialect.AI_SDK, Dialect.NDJSON)
-_NDJSON_TYPES = (
+_NDJSON_TYPES: Final = (
     b"application/x-ndjson",
     b"application/ndjson",
     b"application/jsonl",
     b"application/json-lines",
 )
 # OpenAI's own chunks carry it within the first event; SDKs write it with or without the space.
-_OPENAI_MARKS = (b'"object":"chat.completion.chunk"', b'"object": "chat.completion.chunk"')
+_OPENAI_MARKS: Final = (b'"object":"chat.completion.chunk"', b'"object": "chat.completion.chunk"')
 
 
 # LF LF, CRLF CRLF and mixtures of them, CR CR.
-_EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\n\r\n|\r\r")
-_NAME = re.compile(rb"(?:^|[\r\n])event: ?([^\r\n]*)")
+_EVENT_ENDS: Final = (b"\n\n", b"\n\r\n", b"\r\r")
+_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\n\r\n|\r\r")
+_NAME: Final = re.compile(rb"(?:^|[\r\n])event: ?([^\r\n]*)")
 # Events that servers of the field send to say that they are there, not to say something.
-_CONTROL_EVENTS = frozenset((b"ping", b"status", b"heartbeat", b"keepalive", b"keep-alive", b"end"))
+_CONTROL_EVENTS: Final = frozenset((b"ping", b"status", b"heartbeat", b"keepalive", b"keep-alive", b"end"))
 # The first chunk of a chat completion: a role, and an empty content or none.
-_ROLE_ALONE = re.compile(
+_ROLE_ALONE: Final = re.compile(
     rb'"delta": ?\{"role": ?"[a-z]+"(?:, ?"content": ?(?:""|null))?(?:, ?"refusal": ?null)?\}'
 )
-_DATA = re.compile(rb"(?:^|[\r\n])data(?::|[\r\n])")
+_DATA: Final = re.compile(rb"(?:^|[\r\n])data(?::|[\r\n])")
 
 
 def dialect_of_head(head: ResponseHead) -> Dialect | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Final
 
 Header = tuple[bytes, bytes]
 
@@ -36,20 +37,24 @@ HOP_BY_HOP = frozenset(
     )
 )
 # The names that decide how a message is read.
-_FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"))
-_RESPONSE_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"content-type"))
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_FRAMING: Final = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")
+)
+_RESPONSE_FRAMING: Final = frozenset(
+    (b"content-length", b"transfer-encoding", b"connection", b"content-type")
+)
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # A target is printable ASCII without a fragment, which no client has to send.
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([!\"$-~]+) HTTP/([0-9])\.([0-9])")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,20}) ([!\"$-~]+) HTTP/([0-9])\.([0-9])")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 # Possessive: what follows matches blanks too, so giving them back one by one would take n**2 steps.
-_LINE = re.compile(rb"(%b):[ \t]*+([\t\x20-\x7e\x80-\xff]*)" % _TOKEN)
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
+_LINE: Final = re.compile(rb"(%b):[ \t]*+([\t\x20-\x7e\x80-\xff]*)" % _TOKEN)
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 # Lines kept, and how long one may be. Only of names that carry no secret: these outlive their connection.
-_KNOWN_LIMIT = 2048
-_KNOWN_LENGTH = 256
-_KEPT = frozenset(
+_KNOWN_LIMIT: Final = 2048
+_KNOWN_LENGTH: Final = 256
+_KEPT: Final = frozenset(
     b"accept accept-charset accept-encoding accept-language access-control-allow-origin cache-control "
     b"connection content-length content-type date host keep-alive origin pragma sec-fetch-dest "
     b"sec-fetch-mode sec-fetch-site server te transfer-encoding user-agent vary x-accel-buffering "
@@ -57,7 +62,7 @@ _KEPT = frozenset(
 )
 
 # Names that decide how a message is read, that a proxy may not pass on, or that it reads or writes itself.
-_NOTED = (
+_NOTED: Final = (
     HOP_BY_HOP
     | _FRAMING
     | _RESPONSE_FRAMING
@@ -92,7 +97,7 @@ class Line:
         self.is_noted = self.name in _NOTED or b"_" in sent_name
 
 
-_known: dict[bytes, Line] = {}
+_known: Final[dict[bytes, Line]] = {}
 
 
 class HeadRefused(Exception):
@@ -392,7 +397,7 @@ def parse_response(head: bytes) -> ResponseHead:
     )
 
 
-_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 def phrase(status: int) -> bytes:
