@@ -165,6 +165,26 @@ def test_a_heartbeat_has_the_form_that_clients_survive(head: bytes, ping: bytes)
     run(main())
 
 
+@pytest.mark.parametrize("event", [b"id: 7\ndata: {}\n\n", b"data: {}\nid: 7\n\n", b"data: {}\rid: 7\n\n"])
+def test_an_id_is_seen_wherever_it_stands_in_a_whole_event(event: bytes) -> None:
+    """In a stream in full flow, where an event of one line is not looked into."""
+
+    async def main() -> None:
+        script = saying(
+            stream_head() + chunk(b"data: {}\n\n"),
+            0.02,
+            chunk(event),
+            0.4,
+            chunk(b"data: z\n\n") + b"0\r\n\r\n",
+        )
+        async with edge_before(script, annotations={"com.tailrace.stream.heartbeat": "300ms"}) as under_test:
+            body = body_of(await under_test.ask(GET))
+
+            assert body == b"data: {}\n\n" + event + b": ping\ndata: z\n\n"
+
+    run(main())
+
+
 @pytest.mark.parametrize("cut", range(1, 13))
 def test_a_heartbeat_finds_its_place_however_the_stream_was_cut(cut: int) -> None:
     """A function that writes SSE itself may write its lines one by one; its ids are still seen."""

@@ -42,6 +42,18 @@ def test_any_body_cut_anywhere_decodes_to_itself(chunks: list[bytes], cuts: list
     assert surplus == b"SURPLUS"
 
 
+@pytest.mark.parametrize("form", [b"%x", b"%X", b"0%x"])
+def test_one_whole_chunk_of_any_size_may_be_forwarded_as_it_stands(form: bytes) -> None:
+    """However its size is written; one byte less or more is not whole."""
+    for size in range(1, 4200):
+        coded = form % size + b"\r\n" + b"a" * size + b"\r\n"
+        decoder = ChunkedDecoder()
+
+        assert (b"a" * size, True) == (decoder.feed(coded), decoder.is_whole)
+        assert not decode([coded[:-1]])[1].is_whole
+        assert not decode([coded + b"1"])[1].is_whole
+
+
 @given(st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=5), st.data())
 def test_a_buffer_is_whole_exactly_when_it_may_be_forwarded_as_it_stands(
     chunks: list[bytes], data: st.DataObject
