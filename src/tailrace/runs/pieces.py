@@ -14,6 +14,7 @@ import itertools
 import re
 import struct
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 
@@ -23,11 +24,11 @@ from tailrace.runs.marks import End, Head, read_end, read_head
 EVENT_LIMIT = 1024 * 1024
 # Half of NATS's default max_payload, which is 1 MiB.
 MESSAGE_LIMIT = 512 * 1024
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\n\r\n|\r\r")
-_LINE_END = re.compile(rb"\n")
-_NUMBER = struct.Struct(">I")
-_SEQ_LENGTH = struct.Struct(">II")
-_PART = struct.Struct(">III")
+_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\n\r\n|\r\r")
+_LINE_END: Final = re.compile(rb"\n")
+_NUMBER: Final = struct.Struct(">I")
+_SEQ_LENGTH: Final = struct.Struct(">II")
+_PART: Final = struct.Struct(">III")
 
 
 class Splitter:

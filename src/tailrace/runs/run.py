@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tailrace.errors import TailraceError
 from tailrace.runs.journal import Journal
@@ -19,6 +19,7 @@ from tailrace.wire.dialects import Dialect, count_content
 
 TRUNCATED = "run_truncated"
 UNRECORDED = "run_unrecorded"
+_CR: Final = 0x0D
 
 
 class Runner(Protocol):
@@ -141,8 +142,13 @@ class Run:
     def _count(self, pieces: list[bytes]) -> None:
         if self._is_counting:
             for piece in pieces:
-                if self.content and piece.startswith(b"data:") and b"\nevent:" not in piece:
-                    self.content += 1  # the common case
+                if (
+                    self.content
+                    and piece.startswith(b"data:")
+                    and piece.count(b"\n") == 2
+                    and _CR not in piece
+                ):
+                    self.content += 1  # the common case: one line
                 else:
                     self.content += count_content(self._dialect, piece, is_first=not self.content)
         if self.first_content_at is None and (self.content or not self._is_counting):
