@@ -12,7 +12,7 @@ from typing import Final
 from tailrace.durations import parse_duration
 from tailrace.edge.routes import route
 from tailrace.errors import InvalidRequest, TailraceError
-from tailrace.wire.heads import HOP_BY_HOP, Line, RequestHead, ResponseHead, read_line
+from tailrace.wire.heads import HOP_BY_HOP, UNDERSCORE, Line, RequestHead, ResponseHead, read_line
 
 _CLIENT_CALL_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 # What the edge makes anew on every request to a function, whatever the client sent.
@@ -220,7 +220,7 @@ def _to_function(
 
 
 def _is_sent(line: Line) -> bool:
-    return line.name not in _DROPPED and b"_" not in line.name
+    return line.name not in _DROPPED and UNDERSCORE not in line.name
 
 
 def _to_control(head: RequestHead, *, is_tls: bool) -> bytes:
