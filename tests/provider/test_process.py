@@ -147,6 +147,7 @@ def test_the_boot_config_is_what_the_contract_says(tmp_path: Path) -> None:
         assert boot == {
             "function": "f.openfaas-fn", "instance": "f-1", "socket": replica.address.path, "kind": "flask",
             "root": str(root), "worker": "threads", "secrets": {"api-key": str(secret)},
+            "folder": str(root.parent),
         }  # fmt: skip
         assert (secret.read_bytes(), stat.S_IMODE(secret.stat().st_mode)) == (b"k", 0o600)
         assert len(replica.address.path.encode()) < 104

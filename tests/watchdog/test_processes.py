@@ -12,6 +12,7 @@ import pytest
 
 from tailrace.build.bundle import Process
 from tests.kit.gateway import Town
+from tests.kit.patience import wait_until
 from tests.kit.processes import deploy_process
 
 pytestmark = pytest.mark.slow
@@ -132,6 +133,31 @@ def test_a_process_in_python_finds_its_secrets_where_openfaas_has_them(town: Tow
     deploy_process(town, "keyed", FLASK, FLASK_PROCESS, secrets=["key"])
 
     assert "s3cret" == httpx.post(f"{town.url}/function/keyed", content="secret").text
+
+
+def test_secrets_are_found_by_every_replica_whatever_home_is(town: Town, tmp_path: Path) -> None:
+    """The folder of links is the replica's own: none beside the HOME that a deployment sets."""
+    with town.http() as http:
+        http.post("/system/secrets", json={"name": "home-key", "value": "s3cret"})
+    home = tmp_path / "app"
+    process = Process("sh run.sh", mode="streaming")
+    status = deploy_process(
+        town,
+        "homed",
+        {"run.sh": 'printf "$HOME "; cat "$secrets_path/home-key"\n'},
+        process,
+        secrets=["home-key"],
+        envVars={"HOME": str(home)},
+        labels={"com.openfaas.scale.min": "2"},
+    )
+
+    assert "ready" == status["tailrace"]["state"], status  # type: ignore[index]  # JSON
+    with town.http() as http:
+        wait_until(
+            lambda: http.get("/system/function/homed").json()["availableReplicas"] == 2, "both replicas serve"
+        )
+    assert f"{home} s3cret" == httpx.post(f"{town.url}/function/homed", timeout=20).text
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_node_s_own_server_streams(town: Town) -> None:

@@ -100,6 +100,7 @@ class ProcessProvider:
             root=str(root),
             worker=read_options(spec.annotations, spec.labels, spec.env).worker,
             secrets=secrets,
+            folder=str(folder),
         )
         launch = Launch(spec.name, python, runtime, folder, env, boot)
         replica = await Replica.spawn(launch, self._log)
