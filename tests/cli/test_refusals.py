@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,50 @@ def test_odd_values_are_told_in_a_line(shell: Shell, line: str, words: str) -> N
     assert done.returncode in (1, 2)
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("diff -f ~nosuchuser/stack.yaml", "no home folder"),
+        ("template pull ~nosuchuser/x", "no home folder"),
+        ("serve --port 0 --state-dir ~nosuchuser/x", "no home folder"),
+        (f"diff -f {'a' * 300}", "cannot be used: File name too long"),
+        ("build -f long.yaml", "cannot be used: File name too long"),
+        ("build -f socket.yaml", "fn/left' cannot be used: "),
+        ("deploy -f socket.yaml", "fn/left' cannot be used: "),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_told_in_a_line(tmp_path: Path, line: str, words: str) -> None:
+    """Whatever the system has against it, and whether one function or several are packed at once."""
+    stack = (
+        "provider: {{name: openfaas}}\nfunctions:\n  fn: {{lang: python3-stream, handler: {}, image: fn}}\n"
+    )
+    (tmp_path / "long.yaml").write_text(stack.format("a" * 300))
+    (tmp_path / "socket.yaml").write_text(stack.format("./fn"))
+    (tmp_path / "fn").mkdir()
+    (tmp_path / "fn" / "handler.py").write_text("def handle(event, context): yield 'x'\n")
+    with socket.socket(socket.AF_UNIX) as left:
+        here = os.open(tmp_path / "fn", os.O_RDONLY)
+        left.bind(f"/proc/self/fd/{here}/left" if sys.platform == "linux" else str(tmp_path / "fn" / "left"))
+        os.close(here)
+        done = Shell(tmp_path, {"OPENFAAS_URL": NOBODY}).run(*line.split())
+
+    assert 1 == done.returncode
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_current_folder_that_is_gone_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    code = "import os; os.rmdir(os.getcwd()); from tailrace.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "build"], cwd=tmp_path / "gone", capture_output=True, timeout=60
+    )
+
+    assert 1 == done.returncode
+    assert b"error: the current folder is not there any more" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("line", ["--help", "new --help", "completion --shell bash", "version", "generate"])

@@ -126,7 +126,7 @@ def main() -> None:
         _drop_output()
         raise SystemExit(FAILED) from None
     except OSError as failed:
-        if failed.errno not in _FULL or failed.filename is not None:
+        if failed.errno not in _FULL:
             raise
         with contextlib.suppress(OSError):  # stderr may be the same file
             print_error(PlatformError(f"what is said cannot be written: {failed.strerror}"))
@@ -151,11 +151,33 @@ def _run() -> None:
     except BaseExceptionGroup as group:  # from a task group; one of ours in it is what the person needs
         if group.subgroup(BrokenPipeError):
             raise BrokenPipeError from None
-        ours = group.subgroup(TailraceError)
+        ours = group.subgroup(lambda error: isinstance(error, TailraceError) or _told(error) is not None)
         if ours is None:
             raise
-        print_error(_first(ours))
-        raise SystemExit(exit_code_of(_first(ours))) from None
+        first = _first(ours)
+        told = first if isinstance(first, TailraceError) else _told(first)
+        assert told is not None, "it was looked for"
+        print_error(told)
+        raise SystemExit(exit_code_of(told)) from None
+    except (OSError, RuntimeError) as failed:
+        told = _told(failed)
+        if told is None:
+            raise
+        print_error(told)
+        raise SystemExit(exit_code_of(told)) from None
+
+
+def _told(failed: BaseException) -> TailraceError | None:
+    """What is said of a failure that a file, a folder or a home of this machine made; None for others."""
+    if isinstance(failed, RuntimeError) and "home directory" in str(failed):  # Path.expanduser's
+        return PlatformError("a path begins with '~', and this system knows no home folder for it")
+    if not isinstance(failed, OSError):
+        return None
+    if failed.filename is not None:
+        return PlatformError(f"'{failed.filename}' cannot be used: {failed.strerror}")
+    if isinstance(failed, FileNotFoundError):  # os.getcwd's
+        return PlatformError("the current folder is not there any more", hint="Go to one that is: cd FOLDER.")
+    return None
 
 
 def _drop_output() -> None:
@@ -165,6 +187,6 @@ def _drop_output() -> None:
         os.dup2(nowhere, number)
 
 
-def _first(group: BaseExceptionGroup[TailraceError]) -> TailraceError:
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
