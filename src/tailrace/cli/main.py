@@ -44,7 +44,7 @@ from tailrace.cli.commands import (
     watchdog,
     worker,
 )
-from tailrace.cli.result import FAILED, exit_code_of, print_error
+from tailrace.cli.result import FAILED, error_for, exit_code_of, print_error
 from tailrace.cli.usage import Command
 from tailrace.errors import PlatformError, TailraceError
 
@@ -151,33 +151,19 @@ def _run() -> None:
     except BaseExceptionGroup as group:  # from a task group; one of ours in it is what the person needs
         if group.subgroup(BrokenPipeError):
             raise BrokenPipeError from None
-        ours = group.subgroup(lambda error: isinstance(error, TailraceError) or _told(error) is not None)
+        ours = group.subgroup(lambda error: error_for(error) is not None)
         if ours is None:
             raise
-        first = _first(ours)
-        told = first if isinstance(first, TailraceError) else _told(first)
+        told = error_for(_first(ours))
         assert told is not None, "it was looked for"
         print_error(told)
         raise SystemExit(exit_code_of(told)) from None
     except (OSError, RuntimeError) as failed:
-        told = _told(failed)
+        told = error_for(failed)
         if told is None:
             raise
         print_error(told)
         raise SystemExit(exit_code_of(told)) from None
-
-
-def _told(failed: BaseException) -> TailraceError | None:
-    """What is said of a failure that a file, a folder or a home of this machine made; None for others."""
-    if isinstance(failed, RuntimeError) and "home directory" in str(failed):  # Path.expanduser's
-        return PlatformError("a path begins with '~', and this system knows no home folder for it")
-    if not isinstance(failed, OSError):
-        return None
-    if failed.filename is not None:
-        return PlatformError(f"'{failed.filename}' cannot be used: {failed.strerror}")
-    if isinstance(failed, FileNotFoundError):  # os.getcwd's
-        return PlatformError("the current folder is not there any more", hint="Go to one that is: cd FOLDER.")
-    return None
 
 
 def _drop_output() -> None:
