@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,6 +160,24 @@ def test_secrets_are_found_by_every_replica_whatever_home_is(town: Town, tmp_pat
         )
     assert f"{home} s3cret" == httpx.post(f"{town.url}/function/homed", timeout=20).text
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["streaming", "serializing"])
+@pytest.mark.parametrize("streams", [">/dev/null 2>&1", ">/dev/null"])
+def test_a_job_that_is_left_in_the_background_holds_up_nothing(town: Town, mode: str, streams: str) -> None:
+    """Neither the answer nor the next call on its connection, and the job lives on."""
+    name = f"left-{mode}-{len(streams)}"
+    script = f"cat\nsleep 20 </dev/null {streams} &\nprintf ' %s' $!\n"
+    deploy_process(town, name, {"run.sh": script}, Process("sh run.sh", mode=mode))
+
+    began = time.monotonic()
+    answers = [httpx.post(f"{town.url}/function/{name}", content="x", timeout=15) for _ in range(2)]
+
+    assert time.monotonic() - began < 5
+    for answer in answers:
+        words, pid = answer.text.split()
+        assert (200, "x") == (answer.status_code, words)
+        os.kill(int(pid), signal.SIGKILL)  # it is there
 
 
 def test_node_s_own_server_streams(town: Town) -> None:
