@@ -250,6 +250,15 @@ def test_lines_that_could_reach_files_of_the_server_are_refused(line: str) -> No
     assert "Supported are" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize("password", ["geheim", "ge@geheim", "geheim" * 40])
+def test_a_password_in_a_refused_line_is_not_shown(password: str) -> None:
+    """Neither one with an '@' nor one that is longer than what is shown of the line."""
+    with pytest.raises(InvalidBundle, match="line 1: ") as caught:
+        parse_requirements(f"--index-addr https://user:{password}@host/simple")
+    assert "***@host/simple" in caught.value.message
+    assert "geheim" not in caught.value.message
+
+
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"flask\n" * 400_000])
 def test_files_that_are_no_requirements_are_refused(tmp_path: Path, data: bytes) -> None:
     """Not UTF-8, or over 2 MiB."""
