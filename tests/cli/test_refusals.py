@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.kit.cli import Shell
+from tests.kit.patience import wait_until
+from tests.kit.runs import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +129,48 @@ def test_a_full_disk_is_told(shell: Shell, line: str) -> None:
         done.returncode,
         done.stderr,
     )
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("line", ["version", "list", "template list", "secret create a", "generate"])
+def test_closed_streams_are_as_good_as_dev_null(shell: Shell, line: str, closed: tuple[int, ...]) -> None:
+    """As of a service whose starter closed them."""
+    close = "".join(f"os.close({number});" for number in closed)
+    start = "os.execv(sys.executable, [sys.executable, '-c', MAIN, *sys.argv[1:]])"
+    code = "import os, sys; MAIN = 'from tailrace.cli.main import main; main()';" + close + start
+    done = subprocess.run(
+        [sys.executable, "-c", code, *line.split()], cwd=shell.folder, capture_output=True, text=True,
+        env={**os.environ, "OPENFAAS_URL": NOBODY}, stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+
+    assert "Traceback" not in done.stderr
+    assert (1 if line in ("list", "secret create a") else 0) == done.returncode, done.stderr
+
+
+def is_healthy(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_gateway_starts_with_closed_streams(tmp_path: Path) -> None:
+    """No socket of it gets the number of one: libuv aborts when it closes such a socket."""
+    code = "import os, sys; [os.close(n) for n in (0, 1)]; os.execv(sys.executable, [sys.executable, '-c',"
+    code += "'from tailrace.cli.main import main; main()', *sys.argv[1:]])"
+    port = free_port()
+    line = f"serve --port {port} --metrics-port 0 --nats-url off --state-dir {tmp_path / 'state'}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *line.split()], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        env={**os.environ, "HOME": str(tmp_path)}, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    with process:
+        wait_until(lambda: process.poll() is not None or is_healthy(port), "the gateway answers", 30)
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+
+    assert 0 == process.returncode, said
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ def _top(
 
 def main() -> None:
     """The console script. An error of ours is message and hint on stderr, never a traceback."""
+    _fill_streams()
     try:
         _run()
     except BrokenPipeError:  # the reader of our output has left: `up | head`
@@ -164,6 +165,21 @@ def _run() -> None:
             raise
         print_error(told)
         raise SystemExit(exit_code_of(told)) from None
+
+
+def _fill_streams() -> None:
+    """Put /dev/null where a standard stream is closed: else the next file or socket would get its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:  # as Python leaves it
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  # kept
 
 
 def _drop_output() -> None:
