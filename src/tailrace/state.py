@@ -262,10 +262,13 @@ def _sockets_base() -> Path:
 
 def _clear_stale(state: State) -> None:
     _empty(state.replicas)
-    for name in _FOLDERS:
-        for entry in (state.path / name).iterdir():
-            if entry.name.startswith(TEMPORARY):
-                remove_tree(entry)
+    # Tags and secrets lie one folder deeper than what else is written by a rename.
+    below = [state.bundles / "tags", *state.secrets.iterdir()]
+    for folder in (state.path, *(state.path / name for name in _FOLDERS), *below):
+        if folder.is_dir() and not folder.is_symlink():
+            for entry in folder.iterdir():
+                if entry.name.startswith(TEMPORARY):
+                    remove_tree(entry)
 
 
 def _empty(folder: Path) -> None:

@@ -26,6 +26,7 @@ class Boot:
         root: The folder that holds ``function/``.
         secrets: File of each secret, by the secret's name.
         report_fd: Inherited write end of the pipe that carries reports.
+        folder: The replica's own, gone with it; empty: the one that holds HOME.
         line: The config as it came, for a second start of the interpreter.
     """
 
@@ -38,6 +39,7 @@ class Boot:
     secrets: Mapping[str, str]
     report_fd: int
     line: str
+    folder: str = ""
 
 
 def parse_boot(line: bytes) -> Boot:
@@ -62,11 +64,14 @@ def parse_boot(line: bytes) -> Boot:
         raise ValueError("secrets is not a map of names to paths")
     if type(report_fd) is not int or report_fd < 0:
         raise ValueError(f"report_fd {report_fd!r} is no file descriptor")
+    if not isinstance(folder := raw.get("folder", ""), str):
+        raise ValueError("folder is not a path")
     return Boot(
         **cast("dict[str, str]", texts),  # type: ignore[arg-type]  # kind and worker were checked above
         secrets=secrets,
         report_fd=report_fd,
         line=line.decode(),
+        folder=folder,
     )
 
 

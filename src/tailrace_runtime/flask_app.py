@@ -124,8 +124,10 @@ def flask_async(handle: Handle, *, kind: str, function: str, folder: str) -> Asy
 
 
 def _response(app: Flask, result: object) -> Response:
-    if isinstance(result, AsyncIterator):
-        result = Response(result)  # type: ignore[arg-type]  # `_send` iterates it
+    body, *more = result if isinstance(result, tuple) and result else (result,)
+    if isinstance(body, AsyncIterator):
+        body = Response(body)  # type: ignore[arg-type]  # `_send` iterates it
+        result = (body, *more) if more else body
     return app.make_response(cast("ResponseReturnValue", result))
 
 

@@ -7,14 +7,16 @@ not, and its lines carry no call id.
 
 from __future__ import annotations
 
-import _thread
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context, ContextVar, Token
 from types import CodeType, TracebackType
 from typing import Literal
+
+from tailrace_runtime import native
 
 StreamName = Literal["stdout", "stderr"]
 Sink = Callable[[str, str, str], None]
@@ -56,9 +58,13 @@ class JournalStream(io.TextIOBase):
         self._fd = fd
         self._sink = sink
         self._partial: dict[str, str] = {}
-        # Reentrant: a __del__ that prints may run inside write. Native: never held across a switch.
-        self._lock = _thread.RLock()
+        self.renew_lock()
         self._buffer = _Bytes(self)
+
+    def renew_lock(self) -> None:
+        """In a child that was forked: whoever holds the lock there is not in it."""
+        # Reentrant: a __del__ that prints may run inside write. Native: never held across a switch.
+        self._lock = native.new_reentrant_lock()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # typeshed has a writable attribute
@@ -134,6 +140,8 @@ class Journal:
         """Become ``sys.stdout`` and ``sys.stderr``."""
         sys.stdout = self.stdout
         sys.stderr = self.stderr
+        for stream in (self.stdout, self.stderr):
+            os.register_at_fork(after_in_child=stream.renew_lock)
 
     def begin(self, call: str) -> Token[str]:
         """Tag what the current context prints from now on with call."""

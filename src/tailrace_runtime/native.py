@@ -10,6 +10,7 @@ import time
 
 start_thread = _thread.start_new_thread
 new_lock = _thread.allocate_lock
+new_reentrant_lock = _thread.RLock
 thread_id = _thread.get_ident
 sleep = time.sleep
 

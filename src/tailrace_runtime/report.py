@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import json
 import os
+
+from tailrace_runtime import native
 
 # The provider refuses longer lines (boot contract: 64 KiB); the rest is the line's own keys.
 _MAX_TEXT_JSON = 60_000
@@ -14,12 +15,19 @@ class Reporter:
     """Writes reports to a pipe. A full pipe makes the writer wait: nothing is dropped.
 
     Owns no file descriptor: the pipe lives as long as the process. Safe from threads and greenlets;
-    the lock is never held across a switch of greenlets, so it must be a native one.
+    the lock is never held across a switch of greenlets, so it must be a native one. Safe from what runs in
+    the middle of a report too, a signal's handler or a ``__del__``: what it reports goes out after that one.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._lock = _thread.allocate_lock()
+        self._begin_anew()
+        os.register_at_fork(after_in_child=self._begin_anew)  # another thread may hold it, which is not there
+
+    def _begin_anew(self) -> None:
+        self._lock = native.new_reentrant_lock()
+        self._unsent: list[bytes] = []
+        self._is_sending = False
 
     def loaded(self, import_s: float) -> None:
         """The handler is loaded and the socket listens."""
@@ -46,8 +54,16 @@ class Reporter:
     def _send(self, report: dict[str, object]) -> None:
         line = json.dumps(report).encode() + b"\n"
         with self._lock:
+            self._unsent.append(line)
+            if self._is_sending:
+                return  # this is in the middle of the loop below
             try:
-                while line:
-                    line = line[os.write(self._fd, line) :]
+                self._is_sending = True
+                while self._unsent:
+                    line = self._unsent.pop(0)
+                    while line:
+                        line = line[os.write(self._fd, line) :]
             except OSError:
-                pass  # the provider is gone, and the lifeline is about to end this process
+                self._unsent.clear()  # the provider is gone, and the lifeline is about to end this process
+            finally:
+                self._is_sending = False

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import os
 import subprocess
+import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from tailrace.build.environment import Environments, installer_env
 from tailrace.build.requirements import Requirements, parse_requirements, read_requirements
 from tailrace.errors import EnvironmentFailed, InvalidBundle
 from tests.kit.loops import run
+from tests.kit.patience import wait_until
 
 NONE = Requirements(())
 
@@ -81,6 +83,38 @@ def test_requirements_are_installed_and_compiled(tmp_path: Path) -> None:
     assert list(python.parent.parent.glob("lib/*/site-packages/__pycache__/food.*.pyc"))
     assert "installing requirements of 'stream': runtimeless" == place.told[0]
     assert place.told[1].startswith("environment ready in ")
+
+
+# As uv does when a package's build starts a server that stays, of a compiler for example.
+LEAVING = """#!/bin/sh
+sleep 60 </dev/null >/dev/null 2>&1 &
+echo $! > "{0}"
+echo the installer has ended >&2
+exit 3
+"""
+
+
+def test_what_an_install_leaves_in_the_background_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It neither holds up the install nor outlives it; what was said before is told."""
+    place, installer, left = Place(tmp_path), tmp_path / "uv", tmp_path / "left"
+    installer.write_text(LEAVING.format(left))
+    installer.chmod(0o755)
+    monkeypatch.setattr("uv.find_uv_bin", lambda: str(installer))
+
+    began = time.monotonic()
+    with pytest.raises(EnvironmentFailed, match="the installer has ended"):
+        run(place.ensure(place.open(), "food\n"))
+
+    assert time.monotonic() - began < 10
+    wait_until(lambda: not is_running(int(left.read_text())), "it is gone")
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that is no zombie."""
+    table = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return bool(table.stdout.strip()) and not table.stdout.strip().startswith("Z")
 
 
 def test_equal_requirements_need_neither_installer_nor_network_again(tmp_path: Path) -> None:
@@ -248,6 +282,15 @@ def test_lines_that_could_reach_files_of_the_server_are_refused(line: str) -> No
         parse_requirements(f"flask\n{line}\n")
 
     assert "Supported are" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("password", ["geheim", "ge@geheim", "geheim" * 40])
+def test_a_password_in_a_refused_line_is_not_shown(password: str) -> None:
+    """Neither one with an '@' nor one that is longer than what is shown of the line."""
+    with pytest.raises(InvalidBundle, match="line 1: ") as caught:
+        parse_requirements(f"--index-addr https://user:{password}@host/simple")
+    assert "***@host/simple" in caught.value.message
+    assert "geheim" not in caught.value.message
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"flask\n" * 400_000])

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.kit.cli import Shell
+from tests.kit.patience import wait_until
+from tests.kit.runs import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +71,50 @@ def test_odd_values_are_told_in_a_line(shell: Shell, line: str, words: str) -> N
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("diff -f ~nosuchuser/stack.yaml", "no home folder"),
+        ("template pull ~nosuchuser/x", "no home folder"),
+        ("serve --port 0 --state-dir ~nosuchuser/x", "no home folder"),
+        (f"diff -f {'a' * 300}", "cannot be used: File name too long"),
+        ("build -f long.yaml", "cannot be used: File name too long"),
+        ("build -f socket.yaml", "fn/left' cannot be packed: "),
+        ("deploy -f socket.yaml", "fn/left' cannot be packed: "),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_told_in_a_line(tmp_path: Path, line: str, words: str) -> None:
+    """Whatever the system has against it, and whether one function or several are packed at once."""
+    stack = (
+        "provider: {{name: openfaas}}\nfunctions:\n  fn: {{lang: python3-stream, handler: {}, image: fn}}\n"
+    )
+    (tmp_path / "long.yaml").write_text(stack.format("a" * 300))
+    (tmp_path / "socket.yaml").write_text(stack.format("./fn"))
+    (tmp_path / "fn").mkdir()
+    (tmp_path / "fn" / "handler.py").write_text("def handle(event, context): yield 'x'\n")
+    with socket.socket(socket.AF_UNIX) as left:
+        here = os.open(tmp_path / "fn", os.O_RDONLY)
+        left.bind(f"/proc/self/fd/{here}/left" if sys.platform == "linux" else str(tmp_path / "fn" / "left"))
+        os.close(here)
+        done = Shell(tmp_path, {"OPENFAAS_URL": NOBODY}).run(*line.split())
+
+    assert (2 if line.startswith("diff") else 1) == done.returncode
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_current_folder_that_is_gone_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    code = "import os; os.rmdir(os.getcwd()); from tailrace.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "build"], cwd=tmp_path / "gone", capture_output=True, timeout=60
+    )
+
+    assert 1 == done.returncode
+    assert b"error: the current folder is not there any more" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("line", ["--help", "new --help", "completion --shell bash", "version", "generate"])
 def test_a_full_disk_is_told(shell: Shell, line: str) -> None:
     """And is a failure, however short the text is that did not fit."""
@@ -80,6 +129,48 @@ def test_a_full_disk_is_told(shell: Shell, line: str) -> None:
         done.returncode,
         done.stderr,
     )
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("line", ["version", "list", "template list", "secret create a", "generate"])
+def test_closed_streams_are_as_good_as_dev_null(shell: Shell, line: str, closed: tuple[int, ...]) -> None:
+    """As of a service whose starter closed them."""
+    close = "".join(f"os.close({number});" for number in closed)
+    start = "os.execv(sys.executable, [sys.executable, '-c', MAIN, *sys.argv[1:]])"
+    code = "import os, sys; MAIN = 'from tailrace.cli.main import main; main()';" + close + start
+    done = subprocess.run(
+        [sys.executable, "-c", code, *line.split()], cwd=shell.folder, capture_output=True, text=True,
+        env={**os.environ, "OPENFAAS_URL": NOBODY}, stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+
+    assert "Traceback" not in done.stderr
+    assert (1 if line in ("list", "secret create a") else 0) == done.returncode, done.stderr
+
+
+def is_healthy(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_gateway_starts_with_closed_streams(tmp_path: Path) -> None:
+    """No socket of it gets the number of one: libuv aborts when it closes such a socket."""
+    code = "import os, sys; [os.close(n) for n in (0, 1)]; os.execv(sys.executable, [sys.executable, '-c',"
+    code += "'from tailrace.cli.main import main; main()', *sys.argv[1:]])"
+    port = free_port()
+    line = f"serve --port {port} --metrics-port 0 --nats-url off --state-dir {tmp_path / 'state'}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *line.split()], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        env={**os.environ, "HOME": str(tmp_path)}, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    with process:
+        wait_until(lambda: process.poll() is not None or is_healthy(port), "the gateway answers", 30)
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+
+    assert 0 == process.returncode, said
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,6 +118,27 @@ def test_a_broken_save_is_told_once_and_the_old_code_serves(shell: Shell, state:
         handler.write_text(HANDLER.replace("one", "mended"))
         running.wait_for(r"^talk +new code answers after")
         assert httpx.get(f"{url}/function/talk").text.startswith("data: mended\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a socket is bound by way of /proc")
+def test_what_cannot_be_packed_or_read_ends_nothing(shell: Shell, state: Path) -> None:
+    """As when an editor takes its own file away while the folder is packed; the next save counts again."""
+    with up(shell, state) as (running, url), socket.socket(socket.AF_UNIX) as odd:
+        folder = os.open(shell.folder / "talk", os.O_RDONLY)
+        odd.bind(f"/proc/self/fd/{folder}/left")
+        os.close(folder)
+        (shell.folder / "talk/handler.py").write_text(HANDLER.replace("one", "two"))
+        running.wait_for(r"^talk +failed: .*/talk/left' cannot be packed: ")
+
+        (shell.folder / "talk/left").unlink()
+        running.wait_for(r"^talk +new code answers after ")
+        assert "data: two" in httpx.post(f"{url}/function/talk").text
+
+        stack = (shell.folder / "stack.yaml").read_text()
+        (shell.folder / "stack.yaml").write_text(stack.replace("./talk", "~nosuchuser/talk"))
+        running.wait_for(r"^stack.yaml +failed: .*no home folder")
+        assert "data: two" in httpx.post(f"{url}/function/talk").text
+        assert 0 == running.stop()[0]
 
 
 def test_the_stack_file_is_followed(shell: Shell, state: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -416,6 +417,22 @@ def test_secrets_that_cannot_be_opened_fail_the_build(town: Town, sealed: bytes,
 
     assert "failed" == built.status
     assert words in built.error
+
+
+def test_secrets_that_take_long_to_read_hold_up_nobody(town: Town) -> None:
+    """YAML of some 100 KB takes seconds; the gateway answers others meanwhile."""
+    body = context_tar(OURS, image="lab/slow", sealed=b"secrets: [" + b"a," * 200_000 + b"]")
+    waits_s = []
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=town.url, timeout=30) as http:
+        building = pool.submit(build, town.url, body)
+        while not building.done():
+            began = time.monotonic()
+            http.get("/healthz").raise_for_status()
+            waits_s.append(time.monotonic() - began)
+        built = building.result()
+
+    assert ("failed", "the sealed build secrets cannot be read") == (built.status, built.error)
+    assert max(waits_s) < 0.7, max(waits_s)
 
 
 def test_a_secret_that_holds_no_address_fails_without_being_told(town: Town) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -22,6 +24,7 @@ import tailrace_runtime
 from tailrace.errors import EnvironmentFailed, HandlerNotLoaded, InvalidDeployment
 from tailrace.model import FunctionSpec
 from tailrace.provider.conformance import CHECKS, Behaviour, Check, Subject, run_check
+from tailrace.provider.process import provider
 from tailrace.provider.process.runtime import RuntimeCopy
 from tests.kit.loops import run
 from tests.kit.process import House, open_house
@@ -147,6 +150,7 @@ def test_the_boot_config_is_what_the_contract_says(tmp_path: Path) -> None:
         assert boot == {
             "function": "f.openfaas-fn", "instance": "f-1", "socket": replica.address.path, "kind": "flask",
             "root": str(root), "worker": "threads", "secrets": {"api-key": str(secret)},
+            "folder": str(root.parent),
         }  # fmt: skip
         assert (secret.read_bytes(), stat.S_IMODE(secret.stat().st_mode)) == (b"k", 0o600)
         assert len(replica.address.path.encode()) < 104
@@ -370,6 +374,39 @@ def test_a_start_that_is_cancelled_leaves_the_copy_of_the_runtime_to_the_next(tm
         assert {place.name, ".tmp-other"} == names(tmp_path)
 
     run(main())
+
+
+def test_a_start_that_is_cancelled_or_fails_leaves_no_copy_of_its_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever: a save may come while the replica of the last one is being started, or the disk be full."""
+    has_begun, may_go_on, is_full = threading.Event(), threading.Event(), threading.Event()
+    copy = provider._copy_file
+
+    def slow(source: str, target: str) -> None:
+        copy(source, target)
+        has_begun.set()
+        may_go_on.wait(20)
+        if is_full.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device", target)
+
+    async def act(house: House) -> None:
+        spec = await house.deploy("f", "")
+        monkeypatch.setattr(provider, "_copy_file", slow)
+        starting = asyncio.ensure_future(house.provider.start(spec, "f-1"))
+        assert await asyncio.to_thread(has_begun.wait, 20)
+        starting.cancel()
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert [] == [*house.state.replicas.iterdir()]
+
+        is_full.set()
+        with pytest.raises(OSError, match="No space left"):
+            await house.provider.start(spec, "f-2")
+        assert [] == [*house.state.replicas.iterdir()]
+
+    in_house(tmp_path, act)
 
 
 def test_a_copy_of_the_runtime_that_failed_is_tried_again(tmp_path: Path) -> None:

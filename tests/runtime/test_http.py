@@ -31,6 +31,8 @@ DEF handle(event, context):
         return Response(words(), mimetype="text/plain")
     if event.path == "/body-stream":
         return {"body": words(), "headers": {"Content-Type": "text/x-own"}}
+    if event.path == "/tuple-stream":
+        return words(), 201, {"Content-Type": "text/x-own"}
     if event.path in RESULTS:
         return RESULTS[event.path]
     return {"body": {
@@ -82,6 +84,7 @@ def test_the_event_holds_the_request(http: Replica) -> None:
         ("/flask", 201, b"made", "text/html; charset=utf-8"),
         ("/stream", 200, b"ab", "text/plain; charset=utf-8"),
         ("/body-stream", 200, b"ab", "text/x-own"),
+        ("/tuple-stream", 201, b"ab", "text/x-own"),
     ],
 )
 def test_a_result_becomes_a_reply(

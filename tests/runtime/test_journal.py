@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextvars
+import json
+import os
 import sys
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from tailrace_runtime.journal import MAX_PARTIAL_CHARS, Journal
+from tailrace_runtime.report import Reporter
+from tests.kit.replica import loaded_replica
 
 Lines = list[tuple[str, str, str]]
 
@@ -52,6 +57,60 @@ def test_lines_of_two_calls_never_mix(journal: Journal, lines: Lines) -> None:
     within(journal, "a", lambda: journal.stdout.write("more\n"))
 
     assert [("stdout", "two\n", "b"), ("stdout", "one more\n", "a")] == lines
+
+
+def test_a_report_in_the_middle_of_a_report_goes_out_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a signal's handler that prints: neither waits for the other, and the lines stay whole."""
+    reading, writing = os.pipe()
+    reporter = Reporter(writing)
+    write, interrupts = os.write, iter([True])
+
+    def interrupted(fd: int, data: bytes) -> int:
+        begun = write(fd, data[:10])
+        if next(interrupts, False):
+            reporter.log("stderr", "inner\n", "")
+        return begun
+
+    monkeypatch.setattr(os, "write", interrupted)
+    thread = threading.Thread(target=reporter.log, args=("stdout", "outer\n", ""), daemon=True)
+    thread.start()
+    thread.join(10)
+
+    assert not thread.is_alive()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        assert ["outer\n", "inner\n"] == [json.loads(line)["text"] for line in pipe]
+
+
+FORKING = """
+import os, threading, time
+
+def chatter():
+    while True:
+        print("x" * 1000)
+
+def handle(event, context):
+    for _ in range(2):
+        threading.Thread(target=chatter, daemon=True).start()
+    for _ in range(10):
+        child = os.fork()
+        if not child:
+            print("from the child")
+            os._exit(0)
+        until = time.monotonic() + 5
+        while os.waitpid(child, os.WNOHANG)[0] != child:
+            if time.monotonic() > until:
+                os.kill(child, 9)
+                raise TimeoutError("the child did not end")
+            time.sleep(0.01)
+    yield "all ended"
+"""
+
+
+def test_a_child_that_is_forked_while_others_print_can_print() -> None:
+    """As with `multiprocessing`, beside threads: a lock that one of them holds is not left in the child."""
+    with loaded_replica(FORKING, worker="threads") as replica:
+        assert "all ended" in replica.ask().text
 
 
 def test_the_end_of_a_call_hands_on_what_is_left(journal: Journal, lines: Lines) -> None:

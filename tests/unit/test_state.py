@@ -55,6 +55,32 @@ def test_a_second_gateway_is_told_who_owns_the_directory(
         assert ["whole"] == [path.name for path in state.environments.iterdir()]
 
 
+# Writes a secret, and is killed when half of it is on the disk: between the write and the rename.
+HALF_WRITTEN = """
+import os, signal, sys
+from pathlib import Path
+from tailrace.provider.process.secrets import SecretFiles
+from tailrace.state import open_state
+
+with open_state(Path(sys.argv[1])) as state:
+    os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+    SecretFiles(state.secrets).set("openfaas-fn", "key", b"the value")
+"""
+
+
+def test_a_value_that_was_half_written_at_a_kill_is_cleared_at_open(tmp_path: Path) -> None:
+    """Secrets and tags lie one folder deeper, the gateway's own keys beside the folders."""
+    root = tmp_path / "state"
+    subprocess.run([sys.executable, "-c", HALF_WRITTEN, str(root)], check=False, timeout=30)
+    (root / "bundles" / "tags").mkdir()
+    for folder in (root, root / "bundles" / "tags"):
+        (folder / f"{TEMPORARY}half").write_bytes(b"half")
+    assert 3 == len(list(root.rglob(f"{TEMPORARY}*")))
+
+    with open_state(root):
+        assert [] == list(root.rglob(f"{TEMPORARY}*"))
+
+
 def test_the_folders_are_closed_to_others_and_the_sockets_are_gone_at_the_end(tmp_path: Path) -> None:
     """0700 whatever they were before, also when they existed."""
     (tmp_path / "state").mkdir(mode=0o755)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from tailrace.build.bundle import Process
 from tests.kit.gateway import Town
+from tests.kit.patience import wait_until
 from tests.kit.processes import deploy_process
 
 pytestmark = pytest.mark.slow
@@ -132,6 +135,49 @@ def test_a_process_in_python_finds_its_secrets_where_openfaas_has_them(town: Tow
     deploy_process(town, "keyed", FLASK, FLASK_PROCESS, secrets=["key"])
 
     assert "s3cret" == httpx.post(f"{town.url}/function/keyed", content="secret").text
+
+
+def test_secrets_are_found_by_every_replica_whatever_home_is(town: Town, tmp_path: Path) -> None:
+    """The folder of links is the replica's own: none beside the HOME that a deployment sets."""
+    with town.http() as http:
+        http.post("/system/secrets", json={"name": "home-key", "value": "s3cret"})
+    home = tmp_path / "app"
+    process = Process("sh run.sh", mode="streaming")
+    status = deploy_process(
+        town,
+        "homed",
+        {"run.sh": 'printf "$HOME "; cat "$secrets_path/home-key"\n'},
+        process,
+        secrets=["home-key"],
+        envVars={"HOME": str(home)},
+        labels={"com.openfaas.scale.min": "2"},
+    )
+
+    assert "ready" == status["tailrace"]["state"], status  # type: ignore[index]  # JSON
+    with town.http() as http:
+        wait_until(
+            lambda: http.get("/system/function/homed").json()["availableReplicas"] == 2, "both replicas serve"
+        )
+    assert f"{home} s3cret" == httpx.post(f"{town.url}/function/homed", timeout=20).text
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["streaming", "serializing"])
+@pytest.mark.parametrize("streams", [">/dev/null 2>&1", ">/dev/null"])
+def test_a_job_that_is_left_in_the_background_holds_up_nothing(town: Town, mode: str, streams: str) -> None:
+    """Neither the answer nor the next call on its connection, and the job lives on."""
+    name = f"left-{mode}-{len(streams)}"
+    script = f"cat\nsleep 20 </dev/null {streams} &\nprintf ' %s' $!\n"
+    deploy_process(town, name, {"run.sh": script}, Process("sh run.sh", mode=mode))
+
+    began = time.monotonic()
+    answers = [httpx.post(f"{town.url}/function/{name}", content="x", timeout=15) for _ in range(2)]
+
+    assert time.monotonic() - began < 5
+    for answer in answers:
+        words, pid = answer.text.split()
+        assert (200, "x") == (answer.status_code, words)
+        os.kill(int(pid), signal.SIGKILL)  # it is there
 
 
 def test_node_s_own_server_streams(town: Town) -> None:

@@ -34,6 +34,8 @@ const RUN_ID = /^[a-z2-7]{26}$/;
 const STOPPED = "cancelled";
 const TOO_SLOW = "viewer_too_slow";
 const PASSING = new Set([TOO_SLOW, "runs_unavailable"]);
+// What is longer than a day is no word of a gateway.
+const SECONDS = /^\d{1,5}$/;
 const FIRST_MS = 200;
 const LONGEST_MS = 15_000;
 
@@ -92,7 +94,7 @@ export class Course {
     }
     const message = body.split("\n", 1)[0] || `the answer's status is ${status}`;
     if (status === 410) throw new RunExpired(message, this.run);
-    this.floorMs = 1000 * (Number(headers.retryAfter) || 0);
+    this.floorMs = SECONDS.test(headers.retryAfter) ? 1000 * Number(headers.retryAfter) : 0;
     if (this.isWatching) {
       if (status >= 500) return "look"; // a proxy's, the gateway's, or that of a run which never began
       if (status === 408 || status === 429) return "again";

@@ -38,8 +38,8 @@ export async function stop(run: string, reach: Reach = {}): Promise<RunRecord> {
 }
 
 /** What is known of a run. */
-export async function lookUp(run: string, reach: Reach = {}): Promise<RunRecord> {
-  return askRun(runUrl(run, reach.gateway), reach, {});
+export async function lookUp(run: string, reach: Reach = {}, signal?: AbortSignal): Promise<RunRecord> {
+  return askRun(runUrl(run, reach.gateway), reach, signal ? { signal } : {});
 }
 
 /**

@@ -153,12 +153,17 @@ export class Stream implements AsyncIterable<StreamEvent> {
   }
 
   private async record(): Promise<RunRecord> {
+    const line = new Line(this.options.silenceMs ?? 45_000, this.options.signal);
     try {
-      return await lookUp(this.run!, { ...this.options, gateway: this.gateway });
-    } catch (error) {
+      return await line.until(lookUp(this.run!, { ...this.options, gateway: this.gateway }, line.signal));
+    } catch (broken) {
+      if (!(broken instanceof Broken)) throw broken;
+      const error = broken.cause;
       // A gateway that has no answer now may have one soon.
       const isFinal = error instanceof StreamError && !(error instanceof HttpError && error.status >= 500);
-      throw isFinal ? error : new Broken(error);
+      throw isFinal ? error : broken;
+    } finally {
+      line.close();
     }
   }
 }

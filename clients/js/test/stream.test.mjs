@@ -70,6 +70,28 @@ test("an abort ends the wait for another attempt", async () => {
   await assert.rejects(reading, { name: "AbortError" });
 });
 
+// The stream of the run is refused as by a proxy, so its record is asked for; that is never answered.
+const recordless = (request, response, count) => {
+  if (count === 1) cut(request, response);
+  else if (request.url.includes("/stream")) response.writeHead(502).end();
+};
+
+test("an abort ends the look at the run's record", async () => {
+  const leaving = new AbortController();
+  answer = (request, response, count) => {
+    recordless(request, response, count);
+    if (request.url === `/run/${RUN}`) setTimeout(() => leaving.abort(), 5);
+  };
+  await assert.rejects(read(stream(`${url}/function/f`, { signal: leaving.signal })), { name: "AbortError" });
+});
+
+test("a record that does not come is not waited for without end", async () => {
+  answer = recordless;
+  const reading = read(stream(`${url}/function/f`, { attempts: 1, silenceMs: 100 }));
+  await assert.rejects(reading, ConnectionLost);
+  assert.ok(asked.some(({ path }) => path === `/run/${RUN}`));
+});
+
 test("a signal that was aborted before sends nothing", async () => {
   await assert.rejects(read(stream(`${url}/function/f`, { signal: AbortSignal.abort() })), { name: "AbortError" });
   assert.equal(asked.length, 0);

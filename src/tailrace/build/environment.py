@@ -216,18 +216,20 @@ class Environments:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert process.stdout is not None  # a pipe was asked for
+        reading = asyncio.ensure_future(_read_tail(process.stdout, asked.show_line))
         try:
             async with asyncio.timeout(_BUILD_TIMEOUT_S):
-                output = await _read_tail(process.stdout, asked.show_line)
                 code = await process.wait()
+                _kill_group(process.pid)  # a server that a build has left would hold the pipe
+                output = await reading
         except TimeoutError:
             raise EnvironmentFailed(
                 f"requirements of '{asked.name}' were not installed within {_BUILD_TIMEOUT_S:.0f} s"
             ) from None
         finally:
+            reading.cancel()
             if process.returncode is None:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                _kill_group(process.pid)
                 await asyncio.shield(process.wait())
         if code:
             raise self._failed(asked, output)
@@ -261,6 +263,11 @@ def installer_env(source: Mapping[str, str]) -> dict[str, str]:
         if key in _PASSED or key.startswith(_PASSED_PREFIXES) or key.upper().endswith("_PROXY")
     }
     return {"UV_SYSTEM_CERTS": "true", **passed}
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM for a group of zombies
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _base_python() -> str:

@@ -128,10 +128,11 @@ def _is_package(name: str) -> bool:
 
 
 def _refused(number: int, line: str, why: str) -> InvalidBundle:
-    shown = redact(line[:120].encode("unicode_escape").decode())
+    # Cut last: a token that is cut before its '@' would not be seen as one.
+    shown = redact(line.encode("unicode_escape").decode())[:120]
     return InvalidBundle(f"requirements.txt line {number}: '{shown}': {why}", hint=_SUPPORTED)
 
 
 def redact(text: str) -> str:
-    """The text without the user and password of addresses in it."""
-    return re.sub(r"(://)[^/\s@]+@", r"\1***@", text)
+    """The text without the user and password of addresses in it; a password may hold an '@' of its own."""
+    return re.sub(r"(://)[^/?#\s]+@", r"\1***@", text)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tailrace.cli.logview import LogView, piece_of
+from tailrace.cli.result import error_for
 from tailrace.cli.rollout import Outcome, Package, pack, send, wait_outcome
 from tailrace.cli.secretvalue import take_value
 from tailrace.cli.stackfile import Stack, StackFunction
@@ -100,8 +101,11 @@ class DevLoop:
     async def _reread(self, stack: Stack) -> tuple[Stack, tuple[StackFunction, ...]] | None:
         try:
             return await asyncio.to_thread(self._read)
-        except TailraceError as bad:
-            self._fail(stack.path.name, f"{bad.text}\nwhat was deployed before stays")
+        except (TailraceError, OSError, RuntimeError) as bad:
+            told = error_for(bad)
+            if told is None:
+                raise
+            self._fail(stack.path.name, f"{told.text}\nwhat was deployed before stays")
             return None
 
     async def _reconcile(

@@ -44,7 +44,7 @@ from tailrace.cli.commands import (
     watchdog,
     worker,
 )
-from tailrace.cli.result import FAILED, exit_code_of, print_error
+from tailrace.cli.result import FAILED, error_for, exit_code_of, print_error
 from tailrace.cli.usage import Command
 from tailrace.errors import PlatformError, TailraceError
 
@@ -120,13 +120,14 @@ def _top(
 
 def main() -> None:
     """The console script. An error of ours is message and hint on stderr, never a traceback."""
+    _fill_streams()
     try:
         _run()
     except BrokenPipeError:  # the reader of our output has left: `up | head`
         _drop_output()
         raise SystemExit(FAILED) from None
     except OSError as failed:
-        if failed.errno not in _FULL or failed.filename is not None:
+        if failed.errno not in _FULL:
             raise
         with contextlib.suppress(OSError):  # stderr may be the same file
             print_error(PlatformError(f"what is said cannot be written: {failed.strerror}"))
@@ -151,11 +152,34 @@ def _run() -> None:
     except BaseExceptionGroup as group:  # from a task group; one of ours in it is what the person needs
         if group.subgroup(BrokenPipeError):
             raise BrokenPipeError from None
-        ours = group.subgroup(TailraceError)
+        ours = group.subgroup(lambda error: error_for(error) is not None)
         if ours is None:
             raise
-        print_error(_first(ours))
-        raise SystemExit(exit_code_of(_first(ours))) from None
+        told = error_for(_first(ours))
+        assert told is not None, "it was looked for"
+        print_error(told)
+        raise SystemExit(exit_code_of(told)) from None
+    except (OSError, RuntimeError) as failed:
+        told = error_for(failed)
+        if told is None:
+            raise
+        print_error(told)
+        raise SystemExit(exit_code_of(told)) from None
+
+
+def _fill_streams() -> None:
+    """Put /dev/null where a standard stream is closed: else the next file or socket would get its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:  # as Python leaves it
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  # kept
 
 
 def _drop_output() -> None:
@@ -165,6 +189,6 @@ def _drop_output() -> None:
         os.dup2(nowhere, number)
 
 
-def _first(group: BaseExceptionGroup[TailraceError]) -> TailraceError:
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -11,6 +11,7 @@ from tailrace.build.context import handler_process, pack_context, read_context
 from tailrace.build.templatefile import OWN, read_template_file
 from tailrace.build.templates import find_template, template_names
 from tailrace.cli.stackfile import DOCKERFILE, StackFunction
+from tailrace.errors import InvalidBundle
 
 _PACKAGES = "ADDITIONAL_PACKAGE"
 
@@ -21,6 +22,13 @@ def pack_code(function: StackFunction, *, limit_bytes: int) -> tuple[Bundle, tup
     Raises:
         InvalidBundle, TooLarge: the folder cannot be packed, or cannot run without Docker.
     """
+    try:
+        return _pack_code(function, limit_bytes=limit_bytes)
+    except OSError as failed:  # it may not be read, or an editor took its own file away just now
+        raise InvalidBundle(f"'{failed.filename}' cannot be packed: {failed.strerror}") from failed
+
+
+def _pack_code(function: StackFunction, *, limit_bytes: int) -> tuple[Bundle, tuple[str, ...]]:
     assert function.handler is not None  # the caller asks for functions with code
     process = None if function.lang else handler_process(function.fprocess, function.env)
     is_plain = function.template is None and function.lang in ("", *template_names())

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn, TextIO
 
 from tailrace.cli.terminal import paint_for
-from tailrace.errors import InvalidRequest, InvalidUsage, TailraceError
+from tailrace.errors import InvalidRequest, InvalidUsage, PlatformError, TailraceError
 
 FAILED = 1
 MISUSED = 2
@@ -69,6 +69,24 @@ def as_usage() -> Iterator[None]:
 def exit_code_of(error: TailraceError) -> int:
     """What a command ends with that raised this."""
     return MISUSED if isinstance(error, InvalidUsage) else FAILED
+
+
+def error_for(failed: BaseException) -> TailraceError | None:
+    """What is told of a failure: it, or what a file, a folder or a home of this machine made of it.
+
+    None for others, which are faults of ours.
+    """
+    if isinstance(failed, TailraceError):
+        return failed
+    if isinstance(failed, RuntimeError) and "home directory" in str(failed):  # Path.expanduser's
+        return PlatformError("a path begins with '~', and this system knows no home folder for it")
+    if not isinstance(failed, OSError):
+        return None
+    if failed.filename is not None:
+        return PlatformError(f"'{failed.filename}' cannot be used: {failed.strerror}")
+    if isinstance(failed, FileNotFoundError):  # os.getcwd's
+        return PlatformError("the current folder is not there any more", hint="Go to one that is: cd FOLDER.")
+    return None
 
 
 def print_error(error: TailraceError) -> None:

@@ -7,13 +7,12 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from subprocess import PIPE
 from typing import TYPE_CHECKING
 
 from tailrace_runtime.calls import Told
 from tailrace_runtime.framing import status_line
 from tailrace_runtime.watchdog import duration
-from tailrace_runtime.watchdog.tree import kill_tree
+from tailrace_runtime.watchdog.spawn import LAST_WORDS_S, Process, start
 
 if TYPE_CHECKING:
     from tailrace_runtime.call import Call
@@ -42,10 +41,8 @@ class Forks:
 
     async def __call__(self, call: Call, exchange: Exchange) -> None:
         began = time.monotonic()
-        process = await asyncio.create_subprocess_exec(
-            *self._config.fprocess, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=READ_BYTES,
-            env={**os.environ, **request_env(call)},
-        )  # fmt: skip
+        env = {**os.environ, **request_env(call)}
+        process = await start(self._config.fprocess, env, limit=READ_BYTES)
         words = bytearray()
         beside = [
             asyncio.ensure_future(work) for work in (_feed(process, call.body), self._listen(process, words))
@@ -56,12 +53,9 @@ class Forks:
             else:
                 await self._serialize(process, exchange, beside[1], words, began)
         finally:
-            if process.returncode is None:
-                kill_tree(process.pid)
-            await asyncio.shield(asyncio.gather(process.wait(), *beside, return_exceptions=True))
+            await asyncio.shield(process.end(beside))
 
-    async def _stream(self, process: asyncio.subprocess.Process, exchange: Exchange, began: float) -> None:
-        assert process.stdout is not None
+    async def _stream(self, process: Process, exchange: Exchange, began: float) -> None:
         kind = ("Content-Type", self._config.content_type)
         while data := await process.stdout.read(READ_BYTES):
             if not exchange.is_started:
@@ -77,13 +71,12 @@ class Forks:
 
     async def _serialize(
         self,
-        process: asyncio.subprocess.Process,
+        process: Process,
         exchange: Exchange,
         listening: asyncio.Future[None],
         words: bytearray,
         began: float,
     ) -> None:
-        assert process.stdout is not None
         answer = bytearray()
         while data := await process.stdout.read(READ_BYTES):
             answer += data
@@ -91,8 +84,8 @@ class Forks:
                 raise self._failed(
                     f"the answer is over {ANSWER_LIMIT} bytes; mode=streaming holds none of it"
                 )
-        await asyncio.wait([listening])
         code = await process.wait()
+        await asyncio.wait([listening], timeout=LAST_WORDS_S)
         status, kind = (500, "text/plain; charset=utf-8") if code else (200, self._config.content_type)
         body = bytes(words) or b"exit code %d\n" % code if code else bytes(answer)
         headers = [("Content-Type", kind), ("Content-Length", str(len(body))), duration.since(began)]
@@ -103,17 +96,15 @@ class Forks:
         self._log("stderr", f"{words}\n")
         return ProcessFailed(words)
 
-    async def _listen(self, process: asyncio.subprocess.Process, words: bytearray) -> None:
+    async def _listen(self, process: Process, words: bytearray) -> None:
         """Hand on what it writes to stderr, and keep the end of it."""
-        assert process.stderr is not None
         while data := await process.stderr.read(READ_BYTES):
             words += data
             del words[:-WORDS_LIMIT]
             self._log("stderr", data.decode("utf-8", "replace"))
 
 
-async def _feed(process: asyncio.subprocess.Process, body: bytes) -> None:
-    assert process.stdin is not None
+async def _feed(process: Process, body: bytes) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read what it is given
         process.stdin.write(body)
         await process.stdin.drain()

@@ -59,7 +59,9 @@ def _secrets_env(boot: Boot) -> dict[str, str]:
     """The way to its secrets: for Python by a hook, for others a folder with links to their files."""
     if not boot.secrets:
         return {}
-    folder = Path(os.environ.get("HOME", boot.root)).parent / "secrets"
+    # Not beside HOME where it is known better: the deployment's variables may say another HOME.
+    own = Path(boot.folder) if boot.folder else Path(os.environ.get("HOME", boot.root)).parent
+    folder = own / "secrets"
     folder.mkdir(mode=0o700, exist_ok=True)
     for name, path in boot.secrets.items():
         (folder / name).symlink_to(path)

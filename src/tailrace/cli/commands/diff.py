@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailrace.cli.options import AsJson, Envsubst, Filter, GatewayOrStack, Regex, StackFile, Tag, TagMode
-from tailrace.cli.result import FAILED, Result, finish, print_error
+from tailrace.cli.result import FAILED, Result, error_for, finish, print_error
 from tailrace.errors import TailraceError
 
 if TYPE_CHECKING:
@@ -46,8 +46,11 @@ def command(
     """
     try:
         result = _diff(file, gateway, filter, regex, tag, expand=envsubst, show_values=show_values)
-    except TailraceError as failed:
-        print_error(failed)
+    except (TailraceError, OSError, RuntimeError) as failed:
+        told = error_for(failed)
+        if told is None:
+            raise
+        print_error(told)
         raise SystemExit(_TROUBLE) from None
     finish(result, as_json=as_json)
 

@@ -89,17 +89,19 @@ class ProcessProvider:
         env = self._replica_env(spec, environment, folder, process)
         # The watchdog runs on the gateway's own interpreter; the function's is only its process's.
         python = Path(sys.executable) if process or environment is None else environment.python
+        worker = read_options(spec.annotations, spec.labels, spec.env).worker
         root = bundle
         if not spec.read_only_root_filesystem:  # last, so that nothing but the spawn can fail after it
-            root = await asyncio.to_thread(_copy_for_writing, bundle, folder / "root")
+            root = await _copied(bundle, folder)
         boot = Boot(
             function=str(spec.name),
             instance=replica_id,
             socket=str(self._state.sockets / f"{replica_id}.sock"),
             kind=kind,
             root=str(root),
-            worker=read_options(spec.annotations, spec.labels, spec.env).worker,
+            worker=worker,
             secrets=secrets,
+            folder=str(folder),
         )
         launch = Launch(spec.name, python, runtime, folder, env, boot)
         replica = await Replica.spawn(launch, self._log)
@@ -243,18 +245,25 @@ def _copy_file(source: str, target: str) -> None:
         Path(target).chmod(0o700)
 
 
-def _copy_for_writing(bundle: Path, root: Path) -> Path:
+async def _copied(bundle: Path, folder: Path) -> Path:
     """A replica's own copy of its bundle: what a handler writes there ends with it, as in a container.
 
-    The store's bundles are read-only, but not to root, and are shared by every replica of a digest.
+    The store's bundles are read-only, but not to root, and are shared by every replica of a digest. Who is
+    cancelled waits for the copy, because a thread cannot be stopped, and leaves nothing of the folder.
     """
+    copying = asyncio.ensure_future(asyncio.to_thread(_copy_for_writing, bundle, folder / "root"))
     try:
-        shutil.copytree(bundle, root, copy_function=_copy_file)
-        for folder, _, _ in os.walk(root):
-            Path(folder).chmod(0o700)
+        return await asyncio.shield(copying)
     except BaseException:
-        remove_tree(root)
+        await asyncio.gather(copying, return_exceptions=True)
+        await asyncio.to_thread(remove_tree, folder)
         raise
+
+
+def _copy_for_writing(bundle: Path, root: Path) -> Path:
+    shutil.copytree(bundle, root, copy_function=_copy_file)
+    for folder, _, _ in os.walk(root):
+        Path(folder).chmod(0o700)
     return root
 
 

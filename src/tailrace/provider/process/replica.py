@@ -41,6 +41,7 @@ class Boot(msgspec.Struct, omit_defaults=False):
     root: str
     worker: str
     secrets: dict[str, str]
+    folder: str
     report_fd: int = -1
 
 
