@@ -1,0 +1,62 @@
+"""What is recorded of calls that come, answer or end in unusual ways."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from tailrace.provider.memory import MemoryCall, MemoryReply
+from tests.kit.loops import run
+from tests.kit.runs import NATIVE, Client, NatsServer, post
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A NATS with its usual limits."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server.url
+
+
+def _is_over(record: dict[str, Any]) -> bool:
+    return bool(record["ended_at"])
+
+
+@pytest.mark.parametrize("kind", ["tiny lines", "one long event"])
+def test_no_answer_keeps_others_from_being_recorded(
+    nats_url: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pieces of one byte, 600,000 at once, and an event of 1.1 MB behind a short one: both are kept."""
+
+    async def tiny() -> AsyncIterator[bytes]:
+        yield b"\n" * 600_000
+
+    async def long() -> AsyncIterator[bytes]:
+        yield b"data: short\n\n"
+        await asyncio.sleep(0.3)
+        yield b"data: %b" % (b"x" * 1_000_000)
+        await asyncio.sleep(0.3)
+        yield b"%b\n\n" % (b"x" * 100_000)
+        await asyncio.sleep(0.3)
+
+    async def handler(_: MemoryCall) -> MemoryReply:
+        if kind == "tiny lines":
+            return MemoryReply(headers={"Content-Type": "application/x-ndjson"}, body=tiny())
+        return MemoryReply(headers=NATIVE, body=long())
+
+    async def main() -> None:
+        async with post(nats_url, handler) as a, post(nats_url, handler) as b, a.http() as http:
+            name = (await http.post("/function/fn")).headers["x-call-id"]
+            record = await b.wait_record(name, _is_over)
+            async with Client(b.port, f"/run/{name}/stream?format=raw") as later:
+                seen = await later.read_all()
+
+            assert ("done", "", False) == (record["state"], record["unrecorded"], record["truncated"])
+            assert record["bytes"] == len(seen)
+            assert "not recorded" not in caplog.text
+
+    run(main())
