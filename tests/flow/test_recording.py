@@ -60,3 +60,31 @@ def test_no_answer_keeps_others_from_being_recorded(
             assert "not recorded" not in caplog.text
 
     run(main())
+
+
+def test_a_run_whose_client_left_behind_goes_on_beyond_its_record(nats_url: str) -> None:
+    """The client took nothing and left; past the 4 MiB that are recorded nobody is left to wait for."""
+    left = asyncio.Event()
+
+    async def talk() -> AsyncIterator[bytes]:
+        for number in range(80):
+            yield b"x" * 65536
+            if number == 40:
+                await left.wait()
+
+    async def handler(_: MemoryCall) -> MemoryReply:
+        return MemoryReply(headers={"Content-Type": "text/plain"}, body=talk())
+
+    async def main() -> None:
+        annotations = {"com.tailrace.on-disconnect": "continue"}
+        async with post(nats_url, handler, annotations=annotations) as a:
+            async with Client(a.port, "/function/fn") as client:
+                await client.read_head()
+                client.pause()
+                await a.wait_record(client.run, lambda record: record["bytes"] >= 41 * 65536)
+            left.set()
+            record = await a.wait_record(client.run, _is_over)
+
+            assert ("done", 80 * 65536, True) == (record["state"], record["bytes"], record["truncated"])
+
+    run(main())

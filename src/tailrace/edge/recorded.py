@@ -330,8 +330,7 @@ class RecordedCall(Call):
         self._client = alone
         self._answer.move(alone)
         alone.attend(self._edge.clock() + self._clocks.look_s)
-        if self._is_full:
-            self.on_client_drained()
+        self.on_client_drained()  # nobody is waited for any more, nor looked at
 
     def abandon(self) -> None:
         """Nobody is left who watches the run."""
