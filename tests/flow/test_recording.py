@@ -10,7 +10,7 @@ import pytest
 
 from tailrace.provider.memory import MemoryCall, MemoryReply
 from tests.kit.loops import run
-from tests.kit.runs import NATIVE, Client, NatsServer, post
+from tests.kit.runs import NATIVE, Client, NatsServer, Talker, post
 
 pytestmark = pytest.mark.slow
 
@@ -86,5 +86,49 @@ def test_a_run_whose_client_left_behind_goes_on_beyond_its_record(nats_url: str)
             record = await a.wait_record(client.run, _is_over)
 
             assert ("done", 80 * 65536, True) == (record["state"], record["bytes"], record["truncated"])
+
+    run(main())
+
+
+def test_a_body_that_comes_slowly_hides_no_run(nats_url: str) -> None:
+    """Whose key waits for the body past the time of an early head: the run is recorded, the head late."""
+
+    async def main() -> None:
+        talker = Talker(5)
+        async with post(nats_url, talker, flags={"early_head_s": 0.1}) as a:
+            headers = {"Accept": "text/event-stream", "Idempotency-Key": "slow", "Content-Length": "2"}
+            async with Client(a.port, "/function/fn", method="POST", body=b"a", headers=headers) as client:
+                await asyncio.sleep(0.5)
+                client.write(b"b")
+                seen = await client.read_all()
+            record = await a.wait_record(client.run, _is_over)
+
+            assert talker.whole(client.run) == seen
+            assert ("done", 6) == (record["state"], record["events"])
+
+    run(main())
+
+
+def test_a_function_that_is_slow_after_a_slow_body_is_waited_for(nats_url: str) -> None:
+    """The early head comes as soon as it is known which run it is."""
+    gate = asyncio.Event()
+
+    async def handler(_: MemoryCall) -> MemoryReply:
+        await gate.wait()
+        return MemoryReply(headers=NATIVE, body=b"data: 1\n\n")
+
+    async def main() -> None:
+        async with post(nats_url, handler, flags={"early_head_s": 0.1}) as a:
+            headers = {"Accept": "text/event-stream", "Idempotency-Key": "both", "Content-Length": "2"}
+            async with Client(a.port, "/function/fn", method="POST", body=b"a", headers=headers) as client:
+                await asyncio.sleep(0.3)
+                client.write(b"b")
+                await client.read_head()
+                gate.set()
+                seen = await client.read_all()
+            record = await a.wait_record(client.run, _is_over)
+
+            assert b"id: %b-1\ndata: 1\n\n" % client.run.encode() == seen
+            assert 1 == record["events"]
 
     run(main())

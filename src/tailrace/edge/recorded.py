@@ -70,7 +70,7 @@ class RecordedCall(Call):
 
     __slots__ = (
         "_alone", "_digest", "_error", "_full_since", "_is_put_off", "_joined", "_key", "_policy",
-        "_received", "_run", "_runs", "_seq", "_wanted",
+        "_received", "_run", "_runs", "_seq", "_wanted", "_wants_early",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, client: Client, request: Request, now: float, runs: Runs) -> None:
@@ -91,6 +91,8 @@ class RecordedCall(Call):
         self._key = b""
         self._digest = hashlib.sha256()
         self._received = 0
+        # What is told early is told by the run's stream, so it waits for the run.
+        self._wants_early = False
 
     # Which call this is.
 
@@ -121,6 +123,7 @@ class RecordedCall(Call):
         if self._wanted is None and not self._key:
             self._record(function, "")
             return
+        self._wants_early, self._answer.wants_early = self._answer.wants_early, False
         if self._upload is None:
             self._look(function)
         else:
@@ -229,6 +232,9 @@ class RecordedCall(Call):
             self._answer.call_id.decode(), name, self, policy, key=key, earlier=earlier
         )
         self._answer.run = run
+        if self._wants_early:
+            self._answer.wants_early = True
+            self._client.look_by(self._began_at + self._clocks.early_head_s)
         self._seek_replica(function)
 
     # Watching a run instead.
