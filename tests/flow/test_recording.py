@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tailrace.provider.memory import MemoryCall, MemoryReply
+from tailrace.runs.log import Log
 from tests.kit.loops import run
 from tests.kit.runs import NATIVE, Client, NatsServer, Talker, post
 
@@ -130,5 +131,59 @@ def test_a_function_that_is_slow_after_a_slow_body_is_waited_for(nats_url: str) 
 
             assert b"id: %b-1\ndata: 1\n\n" % client.run.encode() == seen
             assert 1 == record["events"]
+
+    run(main())
+
+
+def test_a_viewer_that_leaves_before_the_answer_is_noticed(nats_url: str) -> None:
+    """It keeps no run alive that nobody waits for, and nothing of it stays."""
+    began, stopped = asyncio.Event(), asyncio.Event()
+
+    async def handler(_: MemoryCall) -> MemoryReply:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        raise AssertionError
+
+    async def main() -> None:
+        here = {"com.tailrace.on-disconnect": "cancel"}
+        async with post(nats_url, handler, annotations=here) as a, a.http() as http:
+            async with Client(a.port, "/function/fn", method="POST"):
+                await began.wait()
+                while not (found := (await http.get("/runs?state=starting")).json()["runs"]):
+                    await asyncio.sleep(0.01)
+                name = found[0]["id"]
+                async with Client(a.port, f"/run/{name}/stream"):
+                    await _until(lambda: a.runs.numbers.viewers == 1)
+            async with asyncio.timeout(2):
+                await stopped.wait()
+            record = await a.wait_record(name, _is_over)
+            await _until(lambda: a.runs.numbers.viewers == 0)
+
+            assert ("cancelled", "client_gone") == (record["state"], record["end_reason"])
+
+    run(main())
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+def test_who_waits_no_more_for_a_run_leaves_nothing() -> None:
+    """A viewer that goes while nothing happens is forgotten then, not with the next piece."""
+
+    async def main() -> None:
+        log = Log()
+        waiting = [asyncio.ensure_future(log.wait_change(None)) for _ in range(3)]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+        assert [] == log._waiters
 
     run(main())

@@ -43,7 +43,8 @@ class Log:
             async with asyncio.timeout(timeout_s):
                 await waiter
         except TimeoutError:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
             return False
+        finally:
+            if waiter in self._waiters:  # not woken: who left is not to be kept until something changes
+                self._waiters.remove(waiter)
         return True
