@@ -13,7 +13,7 @@ import uvloop
 from tailrace.control import async_calls
 from tailrace.edge.calllog import CallLog
 from tailrace.provider.memory import MemoryCall, MemoryReply
-from tailrace.queue.calls import body_subject
+from tailrace.queue.calls import QueuedCall, body_subject
 from tailrace.queue.leftovers import sweep
 from tailrace.queue.streams import BODIES
 from tests.kit.queue import QUICK, ask, is_over, wait_dead
@@ -146,6 +146,29 @@ def test_a_large_body_comes_through(nats_url: str) -> None:
                     await asyncio.sleep(0.01)
 
             assert body == talker.calls[0].body
+
+    run(main())
+
+
+def test_a_call_that_is_done_is_no_dead_letter_when_it_comes_again(nats_url: str) -> None:
+    """Its large body is deleted, and the acknowledgement after that was lost."""
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker) as a:
+            name = (await ask(a, content=b"x" * 600_000)).headers["x-call-id"]
+            await a.wait_record(name, is_over)
+            assert a.worker is not None
+            assert await a.worker.wait_idle(10)
+            streams = a.intake.streams
+            await streams.add_call(QueuedCall(name, "fn.openfaas-fn", "default", "", pieces=2, drive=1))
+            async with asyncio.timeout(10):
+                while await streams.is_waiting(name):
+                    await asyncio.sleep(0.01)
+
+            assert [] == await streams.list_dead(name)
+            assert ("done", 1) == ((await a.record(name))["state"], talker.starts)
+            assert 0 == a.queue.dead
 
     run(main())
 

@@ -89,9 +89,9 @@ class Handling:
         except NotFound:  # refused before it had begun
             await self._tries.enqueue(call.run, call.function)
             record = await self._tries.give_up(call.run, reason, error, answer)
-        if record.state != "cancelled":
-            outcome = replace(outcome, state="failed", reason=record.end_reason, error=record.error)
-            await self._settle(call, outcome, policy)
+        # It may have been over: a call that was done is handed out anew when its acknowledgement was lost.
+        outcome = replace(outcome, state=record.state, reason=record.end_reason, error=record.error)
+        await self._settle(call, outcome, policy)
 
     async def _settle(self, call: QueuedCall, outcome: Outcome, policy: Policy) -> None:
         """Do what follows from a run that is over."""
