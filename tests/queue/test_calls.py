@@ -11,9 +11,11 @@ import pytest
 import uvloop
 
 from tailrace.control import async_calls
+from tailrace.edge.call_id import new_call_id
 from tailrace.edge.calllog import CallLog
 from tailrace.provider.memory import MemoryCall, MemoryReply
-from tailrace.queue.calls import QueuedCall, body_subject
+from tailrace.queue import streams
+from tailrace.queue.calls import PIECE_BYTES, QueuedCall, body_subject
 from tailrace.queue.leftovers import sweep
 from tailrace.queue.streams import BODIES
 from tests.kit.queue import QUICK, ask, is_over, wait_dead
@@ -217,6 +219,33 @@ def test_a_key_keeps_a_call_once(nats_url: str) -> None:
             assert 2 == talker.starts
 
     run(main())
+
+
+def test_a_body_that_was_kept_twice_is_one(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever kept its beginning died, and the same call was taken in long after: 202, and it is made."""
+    monkeypatch.setattr(streams, "DUPLICATE_S", 0.1)
+
+    async def main() -> None:
+        body, name = bytes(range(256)) * 5000, new_call_id().decode()
+        talker = Talker(1)
+        async with post(nats_url, talker) as a:
+            await a.intake.streams.keep_body(name, body[:PIECE_BYTES])
+            async with asyncio.timeout(10):
+                while await count(a.intake.streams, name) < 2:  # until NATS has forgotten the first
+                    await asyncio.sleep(0.1)
+                    await a.intake.streams.keep_body(name, body[:PIECE_BYTES])
+            await a.intake.accept(QueuedCall(name, "fn.openfaas-fn", "default", ""), body)
+            record = await a.wait_record(name, is_over)
+
+            assert "done" == record["state"]
+            assert [body] == [call.body for call in talker.calls]
+
+    run(main())
+
+
+async def count(kept: streams.Streams, name: str) -> int:
+    """The messages of a body."""
+    return len([one async for one in kept.store.read(BODIES, body_subject(name))])
 
 
 def test_bodies_that_nobody_needs_are_swept(nats_url: str) -> None:

@@ -58,11 +58,12 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One message: its place in the stream, its subject, what it holds."""
+    """One message: its place in the stream, its subject, what it holds, the id that its writer gave it."""
 
     place: int
     subject: str
     data: bytes
+    message_id: str = ""
 
 
 def event_subject(run: str) -> str:
@@ -313,7 +314,8 @@ async def _read_batch(answers: Subscription) -> tuple[list[Kept], bool]:
             return found, headers.get("Nats-Num-Pending", "0") == "0"
         if status is not None:
             raise nats.errors.Error(f"{status} {headers.get('Description', '')}")
-        found.append(Kept(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data))
+        place, message_id = int(headers["Nats-Sequence"]), headers.get("Nats-Msg-Id", "")
+        found.append(Kept(place, headers["Nats-Subject"], message.data, message_id))
 
 
 async def _reading(what: str, ask: Callable[[], Awaitable[T]]) -> T:
