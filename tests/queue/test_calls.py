@@ -15,9 +15,14 @@ from tailrace.edge.call_id import new_call_id
 from tailrace.edge.calllog import CallLog
 from tailrace.provider.memory import MemoryCall, MemoryReply
 from tailrace.queue import streams
+from tailrace.queue.caller import EdgeCaller
 from tailrace.queue.calls import PIECE_BYTES, QueuedCall, body_subject
+from tailrace.queue.handling import Handling
+from tailrace.queue.intake import Intake
 from tailrace.queue.leftovers import sweep
+from tailrace.queue.served import Served
 from tailrace.queue.streams import BODIES
+from tailrace.retries import Retries
 from tests.kit.queue import QUICK, ask, is_over, wait_dead
 from tests.kit.runs import NATIVE, Client, Talker, post
 
@@ -236,9 +241,12 @@ def test_a_body_that_was_kept_twice_is_one(nats_url: str, monkeypatch: pytest.Mo
                     await a.intake.streams.keep_body(name, body[:PIECE_BYTES])
             await a.intake.accept(QueuedCall(name, "fn.openfaas-fn", "default", ""), body)
             record = await a.wait_record(name, is_over)
+            assert a.worker is not None
+            assert await a.worker.wait_idle(10)
 
             assert "done" == record["state"]
             assert [body] == [call.body for call in talker.calls]
+            assert 0 == await count(a.intake.streams, name)
 
     run(main())
 
@@ -264,7 +272,7 @@ def test_bodies_that_nobody_needs_are_swept(nats_url: str) -> None:
 
             assert (1, {waits, "z" * 26}) == (soon, set(left))
             assert (1, [waits]) == (later, await streams.list_bodies())
-            await streams.withdraw(waits)
+            await a.intake.cancel(waits)
 
     run(main())
 
@@ -448,6 +456,57 @@ def test_a_call_that_waits_is_cancelled_and_never_runs(nats_url: str) -> None:
             assert (202, 202) == (first.status_code, second.status_code)
             assert ("cancelled", "cancelled") == (record["state"], record["end_reason"])
             assert [after] == [call.headers["x-call-id"] for call in talker.calls]
+
+    run(main())
+
+
+def test_a_call_that_begins_while_it_is_cancelled_keeps_its_body(nats_url: str) -> None:
+    """A worker has taken it just before: it is made or not, but its body is not lost."""
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker, flags={"async_queues": "off"}) as a:
+            name = (await ask(a, content=b"x" * 600_000)).headers["x-call-id"]
+            call = QueuedCall(name, "fn.openfaas-fn", "default", "", pieces=2, size=600_000)
+            caller = EdgeCaller(a.runs, a.private)
+            handling = Handling(a.intake.streams, a.runs.tries, caller, lambda: a.edge.settings, a.queue)
+
+            class Late(streams.Streams):
+                async def withdraw(self, run: str) -> None:
+                    await super().withdraw(run)
+                    await handling.handle(call, Served(Retries()))
+
+            late = Late(a.intake.streams.store, a.intake.streams.bounds)
+            record = await Intake(late, a.runs, a.queue, a.intake.secret).cancel(name)
+
+            assert ("done", 1) == (record.state, talker.starts)
+            assert [] == await late.list_dead(name)
+
+    run(main())
+
+
+def test_a_dead_letter_that_is_cancelled_keeps_its_body(nats_url: str) -> None:
+    """It is over and stays as it is: what tries it again finds all of it."""
+    seen: list[bytes] = []
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        seen.append(call.body)
+        return MemoryReply(status=500 if len(seen) == 1 else 200, body=b"x")
+
+    async def main() -> None:
+        body = b"x" * 600_000
+        once = {"com.openfaas.retry.attempts": "1"}
+        async with post(nats_url, handler, annotations=once) as a, a.http() as http:
+            name = (await ask(a, content=body)).headers["x-call-id"]
+            await wait_dead(a, name)
+            cancelled = await http.delete(f"/async-function/{name}")
+            await a.intake.retry(name)
+            record = await a.wait_record(name, is_over)
+            assert a.worker is not None
+            assert await a.worker.wait_idle(10)
+
+            assert (202, "done") == (cancelled.status_code, record["state"])
+            assert [body, body] == seen
 
     run(main())
 

@@ -161,14 +161,13 @@ class Streams:
         await self._write(calls.callback_subject(callback.run), calls.encode(callback), message_id)
 
     async def withdraw(self, run: str) -> None:
-        """Take a call out of the queue, wherever it is.
+        """Take a call out of the queue, wherever it is; its body stays for whoever has it in hand.
 
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
         async with asking("take a call out of its queue"):
             await self._js.purge_stream(QUEUE, subject=calls.call_subject("*", "*.*", run))
-        await self.drop_body(run)
 
     # Bodies.
 
