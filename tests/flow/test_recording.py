@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tailrace.provider.memory import MemoryCall, MemoryReply
+from tailrace.runs.keeper import LINGER_S
 from tailrace.runs.log import Log
+from tailrace.runs.peers import LEASE_S
 from tests.kit.loops import run
 from tests.kit.runs import NATIVE, Client, NatsServer, Talker, post
 
@@ -167,8 +169,8 @@ def test_a_viewer_that_leaves_before_the_answer_is_noticed(nats_url: str) -> Non
     run(main())
 
 
-async def _until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+async def _until(is_so: Callable[[], bool], *, limit_s: float = 5.0) -> None:
+    async with asyncio.timeout(limit_s):
         while not is_so():
             await asyncio.sleep(0.01)
 
@@ -185,5 +187,26 @@ def test_who_waits_no_more_for_a_run_leaves_nothing() -> None:
         await asyncio.gather(*waiting, return_exceptions=True)
 
         assert [] == log._waiters
+
+    run(main())
+
+
+@pytest.mark.parametrize("ways", [("a",), ("a", "b"), ("a", "left")])
+def test_a_run_that_is_over_is_soon_held_no_more(nats_url: str, ways: tuple[str, ...]) -> None:
+    """However it was watched: here to its end, on another gateway too, or by nobody after its client left."""
+
+    async def main() -> None:
+        talker = Talker(50, gap_s=0.02, padding=1000)
+        async with post(nats_url, talker) as a, post(nats_url, talker) as b:
+            async with Client(a.port, "/function/fn", method="POST") as client:
+                await client.read_until(b"data: 3.")
+                if "left" not in ways:
+                    there = Client(b.port if "b" in ways else a.port, f"/run/{client.run}/stream")
+                    async with there as viewer:
+                        await asyncio.gather(client.read_all(), viewer.read_all())
+            await a.wait_record(client.run, _is_over)
+            await _until(lambda: not a.runs.held_bytes, limit_s=LINGER_S + LEASE_S + 3)
+
+            assert "done" == (await a.record(client.run))["state"]
 
     run(main())

@@ -69,8 +69,8 @@ class RecordedCall(Call):
     """Plain, as every call, until `_set_out` has found that it is to be recorded or that a run is meant."""
 
     __slots__ = (
-        "_alone", "_digest", "_error", "_full_since", "_is_put_off", "_joined", "_key", "_policy",
-        "_received", "_run", "_runs", "_seq", "_wanted", "_wants_early",
+        "_alone", "_digest", "_error", "_full_since", "_is_put_off", "_is_watched", "_joined", "_key",
+        "_policy", "_received", "_run", "_runs", "_seq", "_wanted", "_wants_early",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, client: Client, request: Request, now: float, runs: Runs) -> None:
@@ -81,6 +81,8 @@ class RecordedCall(Call):
         self._error: TailraceError | None = None
         # The function asks that a call of the queue is tried again: nothing of its answer is the run's.
         self._is_put_off = False
+        # Whether its client counts among those who watch the run.
+        self._is_watched = False
         self._full_since = math.inf
         self._policy: Policy | None = None
         # The run that is watched instead, from which event on.
@@ -232,6 +234,7 @@ class RecordedCall(Call):
             self._answer.call_id.decode(), name, self, policy, key=key, earlier=earlier
         )
         self._answer.run = run
+        self._is_watched = True
         if self._wants_early:
             self._answer.wants_early = True
             self._client.look_by(self._began_at + self._clocks.early_head_s)
@@ -319,6 +322,8 @@ class RecordedCall(Call):
             run.suspend(reason, self._error)  # whether it is tried again is for the queue to say
         else:
             run.end("cancelled" if reason == ends.CANCELLED else "failed", reason, self._error)
+        if self._is_watched:
+            run.attendance.leave()
         self._runs.over(run)
 
     # Without its client.
@@ -326,7 +331,11 @@ class RecordedCall(Call):
     def on_client_gone(self, reason: str) -> None:
         """The client left: the run goes on while its policy lets it."""
         run = self._run
-        if self.is_over or run is None or not self._is_request_sent or self._runs.is_left(run):
+        if self.is_over or run is None or not self._is_request_sent:
+            super().on_client_gone(reason)
+            return
+        self._is_watched = False
+        if self._runs.is_left(run):
             super().on_client_gone(reason)
         else:
             self._go_on_alone()

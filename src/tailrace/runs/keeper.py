@@ -349,7 +349,7 @@ class Runs:
                     if feed.log.end is None:
                         await self._tell_watching(feed.record, feed.viewers)
             for live in list(self._live.values()):
-                if not live.record.is_over and live.attendance.forget_silent(now):
+                if live.attendance.forget_silent(now) and not live.record.is_over:
                     self._after_leaving_elsewhere(live)
             self._forget_over(now)
             self.numbers.is_down = self.journal.failing_since > 0
