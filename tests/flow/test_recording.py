@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tailrace.provider.memory import MemoryCall, MemoryReply
+from tailrace.runs import keeper
 from tailrace.runs.keeper import LINGER_S
 from tailrace.runs.log import Log
 from tailrace.runs.peers import LEASE_S
@@ -208,5 +210,24 @@ def test_a_run_that_is_over_is_soon_held_no_more(nats_url: str, ways: tuple[str,
             await _until(lambda: not a.runs.held_bytes, limit_s=LINGER_S + LEASE_S + 3)
 
             assert "done" == (await a.record(client.run))["state"]
+
+    run(main())
+
+
+def test_runs_that_cannot_be_written_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without NATS their records wait for it, so many; those beyond are forgotten, the oldest first."""
+    monkeypatch.setattr(keeper, "LATE_LIMIT", 20)
+
+    async def main() -> None:
+        with NatsServer(tmp_path) as server:
+            async with post(server.url, Talker(1)) as a, a.http() as http:
+                server.kill()
+                await _until(lambda: not a.client.is_connected)
+                names = [(await http.post("/function/fn")).headers["x-call-id"] for _ in range(50)]
+                await _until(lambda: len(a.runs._live) <= 20)
+
+                assert names[-20:] == list(a.runs._live)
+                server.start()
+                await _until(lambda: a.client.is_connected)
 
     run(main())
