@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from tailrace.edge.call_id import new_call_id
 from tailrace.provider.memory import MemoryCall, MemoryReply
 from tailrace.runs import keeper
 from tailrace.runs.keeper import LINGER_S
 from tailrace.runs.log import Log
 from tailrace.runs.peers import LEASE_S
+from tailrace.runs.record import Record, encode_record
+from tailrace.runs.store import record_subject
 from tests.kit.loops import run
 from tests.kit.runs import NATIVE, Client, NatsServer, Talker, post
 
@@ -229,5 +232,30 @@ def test_runs_that_cannot_be_written_are_bounded(tmp_path: Path, monkeypatch: py
                 assert names[-20:] == list(a.runs._live)
                 server.start()
                 await _until(lambda: a.client.is_connected)
+
+    run(main())
+
+
+def test_a_listing_of_one_function_leaves_no_run_out(tmp_path: Path) -> None:
+    """Where most of what is newer is another's: pages end in the middle of what was read at once."""
+
+    async def main() -> None:
+        with NatsServer(tmp_path) as server:
+            async with post(server.url, Talker(1)) as a, a.http() as http:
+                wanted = []
+                for number in range(300):
+                    is_ours = number < 44 or number % 12 == 0
+                    function = "ours.openfaas-fn" if is_ours else "fn.openfaas-fn"
+                    record = Record(new_call_id().decode(), function, "done", 1.0, ended_at=2.0)
+                    wanted += [record.id] if is_ours else []
+                    await a.runs.store.publish(record_subject(record.id), encode_record(record))
+                found, cursor = list[str](), "0"
+                while cursor:
+                    query = {"function": "ours", "limit": "50", "cursor": cursor}
+                    page = (await http.get("/runs", params=query)).json()
+                    found += [run["id"] for run in page["runs"]]
+                    cursor = page["cursor"]
+
+                assert wanted[::-1] == found
 
     run(main())

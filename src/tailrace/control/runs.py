@@ -75,12 +75,13 @@ async def get_all(request: Request) -> Response:
     runs = _runs(request)
     while is_more and len(found) < limit:
         page, is_more = await runs.store.list_records(cursor, limit)
-        for place, record in page:
+        for number, (place, record) in enumerate(page, 1):
             cursor = place
             now = runs.newer(record)
             if _is_wanted(now, str(name) if name else "", state):
                 found.append(now.shown())
             if len(found) == limit:
+                is_more = is_more or number < len(page)
                 break
         if not page:
             break
