@@ -226,6 +226,28 @@ def test_a_key_keeps_a_call_once(nats_url: str) -> None:
     run(main())
 
 
+def test_a_dead_letter_is_counted_once(nats_url: str) -> None:
+    """Its call comes again while its result finds no place, or its acknowledgement was lost."""
+
+    async def handler(_: MemoryCall) -> MemoryReply:
+        return MemoryReply(status=500)
+
+    async def main() -> None:
+        async with post(nats_url, handler, annotations={"com.openfaas.retry.attempts": "1"}) as a:
+            name = (await ask(a)).headers["x-call-id"]
+            await wait_dead(a, name)
+            assert a.worker is not None
+            assert await a.worker.wait_idle(10)
+            await a.intake.streams.add_call(QueuedCall(name, "fn.openfaas-fn", "default", "", drive=1))
+            async with asyncio.timeout(10):
+                while await a.intake.streams.is_waiting(name):
+                    await asyncio.sleep(0.01)
+
+            assert 1 == a.queue.dead
+
+    run(main())
+
+
 def test_a_body_that_was_kept_twice_is_one(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever kept its beginning died, and the same call was taken in long after: 202, and it is made."""
     monkeypatch.setattr(streams, "DUPLICATE_S", 0.1)

@@ -104,9 +104,11 @@ class Handling:
                 "call", call.run, call.function, call.queue, outcome.reason, outcome.error, outcome.tries,
                 time.time(), call=kept,
             )  # fmt: skip
+            is_new = not await self._streams.has_dead(call.run)
             await self._streams.bury(letter)
-            self._numbers.dead += 1
-            logger.warning("call %s of %s is a dead letter: %s", call.run, call.function, outcome.error)
+            if is_new:  # a place for its result may be waited for
+                self._numbers.dead += 1
+                logger.warning("call %s of %s is a dead letter: %s", call.run, call.function, outcome.error)
         if call.callback_url:
             callback = Callback(
                 call.run, call.function, call.queue, call.callback_url, time.time(), policy.attempts,
