@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -257,5 +258,33 @@ def test_a_listing_of_one_function_leaves_no_run_out(tmp_path: Path) -> None:
                     cursor = page["cursor"]
 
                 assert wanted[::-1] == found
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_key_that_could_not_be_held_can_be_used_again(tmp_path: Path, how: str) -> None:
+    """NATS was away, or took the key too late: 503, and the same request starts a run once NATS answers."""
+
+    async def main() -> None:
+        talker, key = Talker(1), {"Idempotency-Key": "again"}
+        with NatsServer(tmp_path) as server:
+            async with post(server.url, talker) as a, a.http() as http:
+                assert server.process is not None
+                if how == "killed":
+                    server.kill()
+                    await _until(lambda: not a.client.is_connected)
+                else:
+                    server.process.send_signal(signal.SIGSTOP)
+                refused = await http.post("/function/fn", headers=key)
+                if how == "killed":
+                    server.start()
+                else:
+                    server.process.send_signal(signal.SIGCONT)
+                async with asyncio.timeout(20):
+                    while (again := await http.post("/function/fn", headers=key)).status_code != 200:
+                        await asyncio.sleep(0.1)
+
+                assert (503, 200, 1) == (refused.status_code, again.status_code, talker.starts)
 
     run(main())

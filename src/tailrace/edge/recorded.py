@@ -199,6 +199,7 @@ class RecordedCall(Call):
                     await self._runs.store.release_claim(name)
                 return
         except RunsUnavailable as failed:
+            self._edge.spawn(self._runs.store.unclaim(name, run))
             self.end(failed, ends.ERROR_PLATFORM)
             return
         if held.run == run:
