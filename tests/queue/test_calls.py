@@ -100,6 +100,26 @@ def test_what_cannot_be_taken_in_is_refused_at_once(
     run(main())
 
 
+@pytest.mark.parametrize("kind", ["many", "long"])
+def test_a_head_that_is_taken_in_is_not_refused_later(nats_url: str, kind: str) -> None:
+    """The worker's call has a few headers more than what came: what those make too much gets no 202."""
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker) as a:
+            heads = [{f"X-{at}": "1" for at in range(count)} for count in range(188, 195)]
+            if kind == "long":
+                heads = [{"X-Long": "x" * size} for size in range(64_000, 65_400, 100)]
+            replies = [await ask(a, headers=head) for head in heads]
+            taken = [reply.headers["x-call-id"] for reply in replies if reply.status_code == 202]
+            states = [(await a.wait_record(name, is_over))["state"] for name in taken]
+
+            assert ["done"] * len(taken) == states
+            assert {202, 413} == {reply.status_code for reply in replies}
+
+    run(main())
+
+
 def test_a_call_of_the_queue_is_its_callers(nats_url: str) -> None:
     """The function and the call log are told the caller's address; the gateway's own socket has none."""
 
