@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -288,3 +289,16 @@ def test_a_key_that_could_not_be_held_can_be_used_again(tmp_path: Path, how: str
                 assert (503, 200, 1) == (refused.status_code, again.status_code, talker.starts)
 
     run(main())
+
+
+def test_tiny_pieces_count_as_the_memory_that_they_take() -> None:
+    """What `buffer_limit` bounds: lines of three bytes take fifteen times as much."""
+    log = Log()
+    tracemalloc.start()
+    for number in range(100_000):
+        log.add(b"%02d\n" % (number % 100))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert 300_000 == log.size
+    assert 0.8 * taken < log.held_bytes < 1.2 * taken

@@ -187,7 +187,7 @@ class Runs:
         """What is held of runs in memory."""
         logs: list[Log] = [run.log for run in self._live.values()]
         logs += [feed.log for feed in self._feeds.values()]
-        return sum(log.size for log in logs)
+        return sum(log.held_bytes for log in logs)
 
     # For the control plane.
 

@@ -8,6 +8,8 @@ from tailrace.runs.marks import End, Head
 
 # What is recorded of one run; beyond it the run goes on unrecorded.
 RUN_LIMIT = 4 * 1024 * 1024
+# What CPython holds of a piece beside its bytes: the object, and its place in the list.
+_PIECE_BYTES = 41
 
 
 class Log:
@@ -26,6 +28,11 @@ class Log:
         """One more piece; `wake` tells those who wait."""
         self.pieces.append(piece)
         self.size += len(piece)
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory that the pieces take, which is many times their bytes where they are tiny."""
+        return self.size + _PIECE_BYTES * len(self.pieces)
 
     def wake(self) -> None:
         """Something has changed."""
