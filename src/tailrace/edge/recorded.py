@@ -234,8 +234,7 @@ class RecordedCall(Call):
         run = self._run = self._runs.begin(
             self._answer.call_id.decode(), name, self, policy, key=key, earlier=earlier
         )
-        self._answer.run = run
-        self._is_watched = True
+        self._answer.run, self._is_watched = run, True
         if self._wants_early:
             self._answer.wants_early = True
             self._client.look_by(self._began_at + self._clocks.early_head_s)
