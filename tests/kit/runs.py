@@ -345,6 +345,10 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         self.cut()
 
+    def write(self, data: bytes) -> None:
+        """Send more of the body."""
+        self._writer.write(data)
+
     def cut(self) -> None:
         """Leave at once."""
         self._writer.transport.abort()

@@ -212,6 +212,22 @@ def test_a_redirect_that_keeps_the_body_is_followed(nats_url: str) -> None:
     uvloop.run(main())
 
 
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_to_nowhere_is_final(nats_url: str, status: int) -> None:
+    """What is no URL of HTTP will be none at the next try: asked once, then a dead letter."""
+
+    async def main() -> None:
+        async with post(nats_url, Talker(1), flags=PRIVATE) as a, receiving() as receiver:
+            receiver.answer = lambda _: (status, "Location: mailto:me\r\n")
+            name = await call(a, receiver.url)
+            (letter,) = await wait_dead(a, name)
+
+            assert ("callback", 1) == (letter.kind, len(receiver.came))
+            assert 1 == a.queue.callback_failures
+
+    uvloop.run(main())
+
+
 def test_a_name_that_leads_to_a_private_address_is_refused(nats_url: str) -> None:
     """DNS is asked when it is delivered; nothing is sent, and the delivery is a dead letter at once."""
 

@@ -11,11 +11,18 @@ import pytest
 import uvloop
 
 from tailrace.control import async_calls
+from tailrace.edge.call_id import new_call_id
 from tailrace.edge.calllog import CallLog
 from tailrace.provider.memory import MemoryCall, MemoryReply
-from tailrace.queue.calls import body_subject
+from tailrace.queue import streams
+from tailrace.queue.caller import EdgeCaller
+from tailrace.queue.calls import PIECE_BYTES, QueuedCall, body_subject
+from tailrace.queue.handling import Handling
+from tailrace.queue.intake import Intake
 from tailrace.queue.leftovers import sweep
+from tailrace.queue.served import Served
 from tailrace.queue.streams import BODIES
+from tailrace.retries import Retries
 from tests.kit.queue import QUICK, ask, is_over, wait_dead
 from tests.kit.runs import NATIVE, Client, Talker, post
 
@@ -93,6 +100,26 @@ def test_what_cannot_be_taken_in_is_refused_at_once(
     run(main())
 
 
+@pytest.mark.parametrize("kind", ["many", "long"])
+def test_a_head_that_is_taken_in_is_not_refused_later(nats_url: str, kind: str) -> None:
+    """The worker's call has a few headers more than what came: what those make too much gets no 202."""
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker) as a:
+            heads = [{f"X-{at}": "1" for at in range(count)} for count in range(188, 195)]
+            if kind == "long":
+                heads = [{"X-Long": "x" * size} for size in range(64_000, 65_400, 100)]
+            replies = [await ask(a, headers=head) for head in heads]
+            taken = [reply.headers["x-call-id"] for reply in replies if reply.status_code == 202]
+            states = [(await a.wait_record(name, is_over))["state"] for name in taken]
+
+            assert ["done"] * len(taken) == states
+            assert {202, 413} == {reply.status_code for reply in replies}
+
+    run(main())
+
+
 def test_a_call_of_the_queue_is_its_callers(nats_url: str) -> None:
     """The function and the call log are told the caller's address; the gateway's own socket has none."""
 
@@ -150,6 +177,29 @@ def test_a_large_body_comes_through(nats_url: str) -> None:
     run(main())
 
 
+def test_a_call_that_is_done_is_no_dead_letter_when_it_comes_again(nats_url: str) -> None:
+    """Its large body is deleted, and the acknowledgement after that was lost."""
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker) as a:
+            name = (await ask(a, content=b"x" * 600_000)).headers["x-call-id"]
+            await a.wait_record(name, is_over)
+            assert a.worker is not None
+            assert await a.worker.wait_idle(10)
+            streams = a.intake.streams
+            await streams.add_call(QueuedCall(name, "fn.openfaas-fn", "default", "", pieces=2, drive=1))
+            async with asyncio.timeout(10):
+                while await streams.is_waiting(name):
+                    await asyncio.sleep(0.01)
+
+            assert [] == await streams.list_dead(name)
+            assert ("done", 1) == ((await a.record(name))["state"], talker.starts)
+            assert 0 == a.queue.dead
+
+    run(main())
+
+
 def test_bodies_that_come_at_once_are_bounded_together(
     nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +246,58 @@ def test_a_key_keeps_a_call_once(nats_url: str) -> None:
     run(main())
 
 
+def test_a_dead_letter_is_counted_once(nats_url: str) -> None:
+    """Its call comes again while its result finds no place, or its acknowledgement was lost."""
+
+    async def handler(_: MemoryCall) -> MemoryReply:
+        return MemoryReply(status=500)
+
+    async def main() -> None:
+        async with post(nats_url, handler, annotations={"com.openfaas.retry.attempts": "1"}) as a:
+            name = (await ask(a)).headers["x-call-id"]
+            await wait_dead(a, name)
+            assert a.worker is not None
+            assert await a.worker.wait_idle(10)
+            await a.intake.streams.add_call(QueuedCall(name, "fn.openfaas-fn", "default", "", drive=1))
+            async with asyncio.timeout(10):
+                while await a.intake.streams.is_waiting(name):
+                    await asyncio.sleep(0.01)
+
+            assert 1 == a.queue.dead
+
+    run(main())
+
+
+def test_a_body_that_was_kept_twice_is_one(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever kept its beginning died, and the same call was taken in long after: 202, and it is made."""
+    monkeypatch.setattr(streams, "DUPLICATE_S", 0.1)
+
+    async def main() -> None:
+        body, name = bytes(range(256)) * 5000, new_call_id().decode()
+        talker = Talker(1)
+        async with post(nats_url, talker) as a:
+            await a.intake.streams.keep_body(name, body[:PIECE_BYTES])
+            async with asyncio.timeout(10):
+                while await count(a.intake.streams, name) < 2:  # until NATS has forgotten the first
+                    await asyncio.sleep(0.1)
+                    await a.intake.streams.keep_body(name, body[:PIECE_BYTES])
+            await a.intake.accept(QueuedCall(name, "fn.openfaas-fn", "default", ""), body)
+            record = await a.wait_record(name, is_over)
+            assert a.worker is not None
+            assert await a.worker.wait_idle(10)
+
+            assert "done" == record["state"]
+            assert [body] == [call.body for call in talker.calls]
+            assert 0 == await count(a.intake.streams, name)
+
+    run(main())
+
+
+async def count(kept: streams.Streams, name: str) -> int:
+    """The messages of a body."""
+    return len([one async for one in kept.store.read(BODIES, body_subject(name))])
+
+
 def test_bodies_that_nobody_needs_are_swept(nats_url: str) -> None:
     """Of a call that is over, and of one that was never queued; not of one that waits."""
 
@@ -212,7 +314,7 @@ def test_bodies_that_nobody_needs_are_swept(nats_url: str) -> None:
 
             assert (1, {waits, "z" * 26}) == (soon, set(left))
             assert (1, [waits]) == (later, await streams.list_bodies())
-            await streams.withdraw(waits)
+            await a.intake.cancel(waits)
 
     run(main())
 
@@ -396,6 +498,57 @@ def test_a_call_that_waits_is_cancelled_and_never_runs(nats_url: str) -> None:
             assert (202, 202) == (first.status_code, second.status_code)
             assert ("cancelled", "cancelled") == (record["state"], record["end_reason"])
             assert [after] == [call.headers["x-call-id"] for call in talker.calls]
+
+    run(main())
+
+
+def test_a_call_that_begins_while_it_is_cancelled_keeps_its_body(nats_url: str) -> None:
+    """A worker has taken it just before: it is made or not, but its body is not lost."""
+
+    async def main() -> None:
+        talker = Talker(1)
+        async with post(nats_url, talker, flags={"async_queues": "off"}) as a:
+            name = (await ask(a, content=b"x" * 600_000)).headers["x-call-id"]
+            call = QueuedCall(name, "fn.openfaas-fn", "default", "", pieces=2, size=600_000)
+            caller = EdgeCaller(a.runs, a.private)
+            handling = Handling(a.intake.streams, a.runs.tries, caller, lambda: a.edge.settings, a.queue)
+
+            class Late(streams.Streams):
+                async def withdraw(self, run: str) -> None:
+                    await super().withdraw(run)
+                    await handling.handle(call, Served(Retries()))
+
+            late = Late(a.intake.streams.store, a.intake.streams.bounds)
+            record = await Intake(late, a.runs, a.queue, a.intake.secret).cancel(name)
+
+            assert ("done", 1) == (record.state, talker.starts)
+            assert [] == await late.list_dead(name)
+
+    run(main())
+
+
+def test_a_dead_letter_that_is_cancelled_keeps_its_body(nats_url: str) -> None:
+    """It is over and stays as it is: what tries it again finds all of it."""
+    seen: list[bytes] = []
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        seen.append(call.body)
+        return MemoryReply(status=500 if len(seen) == 1 else 200, body=b"x")
+
+    async def main() -> None:
+        body = b"x" * 600_000
+        once = {"com.openfaas.retry.attempts": "1"}
+        async with post(nats_url, handler, annotations=once) as a, a.http() as http:
+            name = (await ask(a, content=body)).headers["x-call-id"]
+            await wait_dead(a, name)
+            cancelled = await http.delete(f"/async-function/{name}")
+            await a.intake.retry(name)
+            record = await a.wait_record(name, is_over)
+            assert a.worker is not None
+            assert await a.worker.wait_idle(10)
+
+            assert (202, "done") == (cancelled.status_code, record["state"])
+            assert [body, body] == seen
 
     run(main())
 

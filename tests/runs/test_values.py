@@ -202,6 +202,14 @@ def test_messages_bring_every_piece_once(sizes: list[int], twice: bool) -> None:
     assert all(len(message) <= MESSAGE_LIMIT + 32 for message in messages)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_tiny_pieces_make_no_message_that_nats_refuses(size: int) -> None:
+    """What frames a piece of a byte or two is longer than the piece."""
+    messages = list(pack_pieces(1, [b"x" * size] * (2 * MESSAGE_LIMIT // size)))
+
+    assert max(map(len, messages)) <= MESSAGE_LIMIT + 16
+
+
 def test_a_part_that_comes_again_in_the_middle_changes_nothing() -> None:
     """A long piece whose first part is sent twice is put together once."""
     piece = bytes(range(256)) * 8192

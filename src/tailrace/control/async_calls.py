@@ -22,12 +22,13 @@ from tailrace.queue.targets import read_target
 from tailrace.runs.claims import Claim, claim_name, is_key, request_digest
 from tailrace.runs.ids import is_run_id
 from tailrace.runs.policy import chosen_policy
-from tailrace.wire.heads import HOP_BY_HOP
+from tailrace.wire.heads import HEAD_LIMIT, HEADER_COUNT_LIMIT, HOP_BY_HOP
 
 _PREFIX = b"/async-function/"
 # Of the connection to the gateway, or what the worker's own call has anew.
 _DROPPED = HOP_BY_HOP | {b"content-length", b"expect", b"host", b"x-call-id", b"x-client-call-id"}
-_HEADERS_LIMIT = 64 * 1024
+# What a worker's call adds to the head that came: its own lines, and the function's whole name.
+_HEADERS_LIMIT, _LINES_LIMIT = HEAD_LIMIT - 1024, HEADER_COUNT_LIMIT - 3
 # Of bodies that are being taken in, all together.
 HELD_BYTES = 64 * 1024 * 1024
 
@@ -43,7 +44,7 @@ async def post(request: Request) -> Response:
     timeout = request.headers.get("x-timeout", "")
     if timeout and not parse_duration(timeout):
         raise InvalidRequest(f"X-Timeout: {timeout[:40]} is not one duration such as 10s or 1m30s")
-    headers = _headers(request)
+    headers = _headers(request, target)
     async with _reading(request, intake, here.settings.async_body_limit) as body:
         now = time.time_ns()
         run, key, is_new = await _identity(request, intake, str(function.name), target, body, callback_url)
@@ -120,25 +121,34 @@ def _callback_url(request: Request, *, allow_private: bool) -> str:
     return ""
 
 
-def _headers(request: Request) -> tuple[tuple[str, str], ...]:
-    """The caller's headers as the function is to see them."""
+def _headers(request: Request, target: str) -> tuple[tuple[str, str], ...]:
+    """The caller's headers as the function is to see them.
+
+    Raises:
+        InvalidRequest: its own call id is none.
+        TooLarge: the worker's call, which has some more, would be refused.
+    """
     tokens = request.headers.get("connection", "").lower().split(",")
     named = {token.strip().encode("latin-1") for token in tokens}
-    found, size = [], 0
+    found, size = [], len(target)
     for name, value in request.headers.raw:
         if name in _DROPPED or name in named:
             continue
-        size += len(name) + len(value)
+        size += len(name) + len(value) + len(": \r\n")
         found.append((name.decode("latin-1"), value.decode("latin-1")))
     client_id = request.headers.get("x-call-id", "")
     if client_id:
         if not is_client_call_id(client_id.encode("latin-1")):
             raise InvalidRequest("X-Call-Id is not 1 to 128 of A-Z a-z 0-9 . _ -")
         found.append(("x-client-call-id", client_id))
-    if size > _HEADERS_LIMIT:
-        raise TooLarge(f"the headers of an asynchronous call are longer than {_HEADERS_LIMIT} bytes")
     host = request.headers.get("host", "")
-    return (("host", host), *found) if host else tuple(found)
+    if host:
+        found.insert(0, ("host", host))
+    if size > _HEADERS_LIMIT or len(found) > _LINES_LIMIT:
+        raise TooLarge(
+            f"the head of an asynchronous call has more than {_HEADERS_LIMIT} bytes or {_LINES_LIMIT} headers"
+        )
+    return tuple(found)
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
@@ -76,12 +75,13 @@ async def get_all(request: Request) -> Response:
     runs = _runs(request)
     while is_more and len(found) < limit:
         page, is_more = await runs.store.list_records(cursor, limit)
-        for place, record in page:
+        for number, (place, record) in enumerate(page, 1):
             cursor = place
             now = runs.newer(record)
             if _is_wanted(now, str(name) if name else "", state):
                 found.append(now.shown())
             if len(found) == limit:
+                is_more = is_more or number < len(page)
                 break
         if not page:
             break
@@ -106,7 +106,10 @@ async def get_stream(request: Request) -> Response:
     try:
         _, log = await stack.enter_async_context(runs.view(run, wait_s=min(max(wait_s, SOON_S), RECORD_S)))
         head_s = parts(request).settings.early_head_s
-        await _wait_head(log, head_s if "text/event-stream" in request.headers.get("accept", "") else None)
+        limit_s = head_s if "text/event-stream" in request.headers.get("accept", "") else None
+        if not await _wait_head(log, limit_s, request.receive):
+            await stack.aclose()
+            return Response()  # to nobody
         head, end = log.head, log.end
         if head is None and end is not None:
             refused = await _headless(runs, run)
@@ -137,13 +140,23 @@ def _after(request: Request, run: str) -> int | None:
     return event.seq if event is not None and event.run == run else None
 
 
-async def _wait_head(log: Log, limit_s: float | None) -> None:
-    until = time.monotonic() + limit_s if limit_s is not None else None
+async def _wait_head(log: Log, limit_s: float | None, receive: Receive) -> bool:
+    """Wait for the function's answer, so long at most; False when the viewer has left before."""
+    if log.head is not None or log.end is not None:
+        return True
+    coming, leaving = asyncio.ensure_future(_come(log)), asyncio.ensure_future(_wait_gone(receive))
+    try:
+        await asyncio.wait((coming, leaving), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        return not leaving.done()
+    finally:
+        coming.cancel()
+        leaving.cancel()
+        await asyncio.gather(coming, leaving, return_exceptions=True)
+
+
+async def _come(log: Log) -> None:
     while log.head is None and log.end is None:
-        left = None if until is None else until - time.monotonic()
-        if left is not None and left <= 0:
-            return
-        await log.wait_change(left)
+        await log.wait_change(None)
 
 
 async def _headless(runs: Runs, run: str) -> Response:

@@ -69,8 +69,8 @@ class RecordedCall(Call):
     """Plain, as every call, until `_set_out` has found that it is to be recorded or that a run is meant."""
 
     __slots__ = (
-        "_alone", "_digest", "_error", "_full_since", "_is_put_off", "_joined", "_key", "_policy",
-        "_received", "_run", "_runs", "_seq", "_wanted",
+        "_alone", "_digest", "_error", "_full_since", "_is_put_off", "_is_watched", "_joined", "_key",
+        "_policy", "_received", "_run", "_runs", "_seq", "_wanted", "_wants_early",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, client: Client, request: Request, now: float, runs: Runs) -> None:
@@ -81,6 +81,8 @@ class RecordedCall(Call):
         self._error: TailraceError | None = None
         # The function asks that a call of the queue is tried again: nothing of its answer is the run's.
         self._is_put_off = False
+        # Whether its client counts among those who watch the run.
+        self._is_watched = False
         self._full_since = math.inf
         self._policy: Policy | None = None
         # The run that is watched instead, from which event on.
@@ -91,6 +93,8 @@ class RecordedCall(Call):
         self._key = b""
         self._digest = hashlib.sha256()
         self._received = 0
+        # What is told early is told by the run's stream, so it waits for the run.
+        self._wants_early = False
 
     # Which call this is.
 
@@ -121,6 +125,7 @@ class RecordedCall(Call):
         if self._wanted is None and not self._key:
             self._record(function, "")
             return
+        self._wants_early, self._answer.wants_early = self._answer.wants_early, False
         if self._upload is None:
             self._look(function)
         else:
@@ -194,6 +199,7 @@ class RecordedCall(Call):
                     await self._runs.store.release_claim(name)
                 return
         except RunsUnavailable as failed:
+            self._edge.spawn(self._runs.store.unclaim(name, run))
             self.end(failed, ends.ERROR_PLATFORM)
             return
         if held.run == run:
@@ -228,7 +234,10 @@ class RecordedCall(Call):
         run = self._run = self._runs.begin(
             self._answer.call_id.decode(), name, self, policy, key=key, earlier=earlier
         )
-        self._answer.run = run
+        self._answer.run, self._is_watched = run, True
+        if self._wants_early:
+            self._answer.wants_early = True
+            self._client.look_by(self._began_at + self._clocks.early_head_s)
         self._seek_replica(function)
 
     # Watching a run instead.
@@ -313,6 +322,8 @@ class RecordedCall(Call):
             run.suspend(reason, self._error)  # whether it is tried again is for the queue to say
         else:
             run.end("cancelled" if reason == ends.CANCELLED else "failed", reason, self._error)
+        if self._is_watched:
+            run.attendance.leave()
         self._runs.over(run)
 
     # Without its client.
@@ -320,7 +331,11 @@ class RecordedCall(Call):
     def on_client_gone(self, reason: str) -> None:
         """The client left: the run goes on while its policy lets it."""
         run = self._run
-        if self.is_over or run is None or not self._is_request_sent or self._runs.is_left(run):
+        if self.is_over or run is None or not self._is_request_sent:
+            super().on_client_gone(reason)
+            return
+        self._is_watched = False
+        if self._runs.is_left(run):
             super().on_client_gone(reason)
         else:
             self._go_on_alone()
@@ -330,8 +345,7 @@ class RecordedCall(Call):
         self._client = alone
         self._answer.move(alone)
         alone.attend(self._edge.clock() + self._clocks.look_s)
-        if self._is_full:
-            self.on_client_drained()
+        self.on_client_drained()  # nobody is waited for any more, nor looked at
 
     def abandon(self) -> None:
         """Nobody is left who watches the run."""

@@ -137,10 +137,11 @@ class Delivery:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await self._send(callback, result, allow_private=settings.callback_allow_private)
-        except (Refused, CallerError, httpx.HTTPError, OSError, ValueError) as failed:
+        except (Refused, CallerError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as failed:
             why = f"{failed}" or type(failed).__name__
             self._numbers.callback_failures += 1
-            is_final = isinstance(failed, CallerError) or (isinstance(failed, Refused) and failed.is_final)
+            is_final = isinstance(failed, CallerError | httpx.InvalidURL)
+            is_final = is_final or (isinstance(failed, Refused) and failed.is_final)
             if not is_final and now - callback.since < settings.callback_patience_s:
                 asked = failed.retry_after if isinstance(failed, Refused) else ""
                 logger.info("the result of call %s is not delivered yet: %s", callback.run, why)

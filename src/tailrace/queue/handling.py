@@ -89,9 +89,9 @@ class Handling:
         except NotFound:  # refused before it had begun
             await self._tries.enqueue(call.run, call.function)
             record = await self._tries.give_up(call.run, reason, error, answer)
-        if record.state != "cancelled":
-            outcome = replace(outcome, state="failed", reason=record.end_reason, error=record.error)
-            await self._settle(call, outcome, policy)
+        # It may have been over: a call that was done is handed out anew when its acknowledgement was lost.
+        outcome = replace(outcome, state=record.state, reason=record.end_reason, error=record.error)
+        await self._settle(call, outcome, policy)
 
     async def _settle(self, call: QueuedCall, outcome: Outcome, policy: Policy) -> None:
         """Do what follows from a run that is over."""
@@ -104,9 +104,11 @@ class Handling:
                 "call", call.run, call.function, call.queue, outcome.reason, outcome.error, outcome.tries,
                 time.time(), call=kept,
             )  # fmt: skip
+            is_new = not await self._streams.has_dead(call.run)
             await self._streams.bury(letter)
-            self._numbers.dead += 1
-            logger.warning("call %s of %s is a dead letter: %s", call.run, call.function, outcome.error)
+            if is_new:  # a place for its result may be waited for
+                self._numbers.dead += 1
+                logger.warning("call %s of %s is a dead letter: %s", call.run, call.function, outcome.error)
         if call.callback_url:
             callback = Callback(
                 call.run, call.function, call.queue, call.callback_url, time.time(), policy.attempts,

@@ -114,6 +114,9 @@ class Intake:
             record = await self._runs.stop(run)
             again = await self._runs.find(run)
             if record.is_over and again.is_over:
+                # Not before: whoever has it in hand would find no body, and a dead letter needs its own.
+                if again.state == "cancelled":
+                    await self.streams.drop_body(run)
                 return again
         return record
 

@@ -161,14 +161,13 @@ class Streams:
         await self._write(calls.callback_subject(callback.run), calls.encode(callback), message_id)
 
     async def withdraw(self, run: str) -> None:
-        """Take a call out of the queue, wherever it is.
+        """Take a call out of the queue, wherever it is; its body stays for whoever has it in hand.
 
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
         async with asking("take a call out of its queue"):
             await self._js.purge_stream(QUEUE, subject=calls.call_subject("*", "*.*", run))
-        await self.drop_body(run)
 
     # Bodies.
 
@@ -182,7 +181,7 @@ class Streams:
         pieces = range(0, len(body), calls.PIECE_BYTES)
         for number, at in enumerate(pieces):
             piece = body[at : at + calls.PIECE_BYTES]
-            await self._write(calls.body_subject(run), piece, f"{run}-body-{number}")
+            await self._write(calls.body_subject(run), piece, _piece_id(run, number))
         return len(pieces)
 
     async def read_body(self, call: QueuedCall) -> bytes | None:
@@ -193,8 +192,11 @@ class Streams:
         """
         if not call.pieces:
             return call.body
-        found = [kept.data async for kept in self.store.read(BODIES, calls.body_subject(call.run))]
-        return b"".join(found) if len(found) == call.pieces else None
+        # A piece that was written again after DUPLICATE_S is there twice.
+        kept_there = self.store.read(BODIES, calls.body_subject(call.run))
+        found = {kept.message_id: kept.data async for kept in kept_there}
+        pieces = [found.get(_piece_id(call.run, number)) for number in range(call.pieces)]
+        return None if None in pieces else b"".join(piece for piece in pieces if piece is not None)
 
     async def drop_body(self, run: str) -> None:
         """Delete what is kept of a body.
@@ -383,6 +385,10 @@ class Streams:
                 await asyncio.sleep(_AGAIN_S)
             else:
                 return
+
+
+def _piece_id(run: str, number: int) -> str:
+    return f"{run}-body-{number}"
 
 
 _AGAIN_S = 0.1

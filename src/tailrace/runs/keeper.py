@@ -24,7 +24,7 @@ from tailrace.runs.claims import Claim
 from tailrace.runs.feed import Feed
 from tailrace.runs.ids import is_run_id
 from tailrace.runs.janitor import Janitor
-from tailrace.runs.journal import Journal
+from tailrace.runs.journal import LATE_LIMIT, Journal
 from tailrace.runs.log import Log
 from tailrace.runs.numbers import RunNumbers
 from tailrace.runs.peers import BEAT_S, LEASE_S, Peers
@@ -187,7 +187,7 @@ class Runs:
         """What is held of runs in memory."""
         logs: list[Log] = [run.log for run in self._live.values()]
         logs += [feed.log for feed in self._feeds.values()]
-        return sum(log.size for log in logs)
+        return sum(log.held_bytes for log in logs)
 
     # For the control plane.
 
@@ -349,7 +349,7 @@ class Runs:
                     if feed.log.end is None:
                         await self._tell_watching(feed.record, feed.viewers)
             for live in list(self._live.values()):
-                if not live.record.is_over and live.attendance.forget_silent(now):
+                if live.attendance.forget_silent(now) and not live.record.is_over:
                     self._after_leaving_elsewhere(live)
             self._forget_over(now)
             self.numbers.is_down = self.journal.failing_since > 0
@@ -358,12 +358,15 @@ class Runs:
             await asyncio.sleep(BEAT_S)
 
     def _forget_over(self, now: float) -> None:
-        keep_s = self.settings.run_keep_s
+        keep_s, too_many = self.settings.run_keep_s, len(self._over) - LATE_LIMIT
         for run, since in list(self._over.items()):
             live = self._live[run]
             is_old = now - since > LINGER_S and live.is_settled and live.is_written
+            # Without NATS none is written; the journal gives up the oldest records then, and so is this.
+            is_old = is_old or (too_many > 0 and bool(live.record.unrecorded))
             if (is_old and not live.attendance.count) or now - since > keep_s + LINGER_S:
                 del self._over[run], self._live[run]
+                too_many -= 1
 
     async def sweep(self) -> None:
         """Close what dead gateways left open, delete what has expired, look how full it is.

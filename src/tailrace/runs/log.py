@@ -8,6 +8,8 @@ from tailrace.runs.marks import End, Head
 
 # What is recorded of one run; beyond it the run goes on unrecorded.
 RUN_LIMIT = 4 * 1024 * 1024
+# What CPython holds of a piece beside its bytes: the object, and its place in the list.
+_PIECE_BYTES = 41
 
 
 class Log:
@@ -27,6 +29,11 @@ class Log:
         self.pieces.append(piece)
         self.size += len(piece)
 
+    @property
+    def held_bytes(self) -> int:
+        """The memory that the pieces take, which is many times their bytes where they are tiny."""
+        return self.size + _PIECE_BYTES * len(self.pieces)
+
     def wake(self) -> None:
         """Something has changed."""
         if self._waiters:
@@ -43,7 +50,8 @@ class Log:
             async with asyncio.timeout(timeout_s):
                 await waiter
         except TimeoutError:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
             return False
+        finally:
+            if waiter in self._waiters:  # not woken: who left is not to be kept until something changes
+                self._waiters.remove(waiter)
         return True

@@ -87,11 +87,14 @@ def pack_piece(seq: int, piece: bytes) -> bytes:
 
 
 def pack_pieces(first_seq: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """As few messages as hold these pieces, none over MESSAGE_LIMIT by more than its own framing."""
+    """As few messages as hold these pieces, none over MESSAGE_LIMIT by more than 16 bytes.
+
+    What frames a piece counts too: beside one of a byte it is four times as much.
+    """
     parts: list[bytes] = []
     size, start = 0, first_seq
     for seq, piece in zip(itertools.count(first_seq), pieces):
-        if parts and size + len(piece) > MESSAGE_LIMIT:
+        if parts and size + _NUMBER.size + len(piece) > MESSAGE_LIMIT:
             yield b"".join((b"D", _NUMBER.pack(start), *parts))
             parts, size, start = [], 0, seq
         if len(piece) > MESSAGE_LIMIT:
@@ -99,7 +102,7 @@ def pack_pieces(first_seq: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
             start = seq + 1
             continue
         parts += (_NUMBER.pack(len(piece)), piece)
-        size += len(piece)
+        size += _NUMBER.size + len(piece)
     if parts:
         yield b"".join((b"D", _NUMBER.pack(start), *parts))
 

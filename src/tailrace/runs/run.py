@@ -10,7 +10,7 @@ from tailrace.errors import TailraceError
 from tailrace.runs.journal import Journal
 from tailrace.runs.log import RUN_LIMIT, Log
 from tailrace.runs.marks import End, Head, pack_end, pack_head
-from tailrace.runs.pieces import Splitter, pack_piece, pack_pieces
+from tailrace.runs.pieces import MESSAGE_LIMIT, Splitter, pack_piece, pack_pieces
 from tailrace.runs.policy import Attendance, Policy
 from tailrace.runs.record import Record, State, encode_record
 from tailrace.runs.store import event_subject, record_subject
@@ -212,7 +212,9 @@ class Run:
         pieces = len(log.pieces)
         offered = self._offered = pieces, self._head_version, log.end is not None, self._record_version
         if offered[1:] == self._written_rest and pieces == at + 1 and not self.record.unrecorded:
-            return [(self._subject, pack_piece(pieces, log.pieces[at]))]  # the common case
+            piece = log.pieces[at]
+            if len(piece) <= MESSAGE_LIMIT:
+                return [(self._subject, pack_piece(pieces, piece))]  # the common case
         head, record = offered[1], offered[3]
         written_head, written_end, written_record = self._written_rest
         found = []

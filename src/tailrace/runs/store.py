@@ -43,6 +43,8 @@ _LOOKED_AT = 20_000
 # A message is there already; or, in a cluster, is about to be.
 _WRONG_SEQUENCE = (10071, 10164)
 _CLAIM_AGAIN_S = 0.02
+# A claim of which nobody knows whether it was kept is looked for so often, so many such claims at once.
+_UNCLAIM_TRIES, _UNCLAIM_AGAIN_S, _UNCLAIM_LIMIT = 30, 1.0, 1000
 _FAILURES = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 T = TypeVar("T")
 
@@ -58,11 +60,12 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One message: its place in the stream, its subject, what it holds."""
+    """One message: its place in the stream, its subject, what it holds, the id that its writer gave it."""
 
     place: int
     subject: str
     data: bytes
+    message_id: str = ""
 
 
 def event_subject(run: str) -> str:
@@ -86,6 +89,7 @@ class Store:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._js = client.jetstream(timeout=ASK_S)
+        self._unclaiming = 0
 
     async def prepare(self, bounds: Bounds) -> None:
         """Make the streams, or bring them to these bounds.
@@ -199,8 +203,10 @@ class Store:
         """Take an idempotency key; the claim that holds it: this one, or that of who came first.
 
         Raises:
-            RunsUnavailable: JetStream does not answer; whether the key is taken is not known then.
+            RunsUnavailable: JetStream does not answer; whether the key is taken is not known then: `unclaim`.
         """
+        if not self.client.is_connected:  # what is written now would be sent, and taken, when it is again
+            raise RunsUnavailable("JetStream did not keep an idempotency key: it is not reachable")
         async with asking("keep an idempotency key"), asyncio.timeout(ASK_S):
             while True:
                 held = await self._try_claim(name, claim)
@@ -224,6 +230,24 @@ class Store:
             return None
         # What is no claim was written by somebody else; nobody may start anything on it.
         return decode_claim(kept.data or b"") or Claim("", "")
+
+    async def unclaim(self, name: str, run: str) -> None:
+        """Take back what `claim` may have taken, for a run that was not begun; for a bounded time."""
+        if self._unclaiming >= _UNCLAIM_LIMIT:
+            return
+        self._unclaiming += 1
+        try:
+            for _ in range(_UNCLAIM_TRIES):
+                await asyncio.sleep(_UNCLAIM_AGAIN_S)
+                with contextlib.suppress(RunsUnavailable):
+                    async with asking("find an idempotency key"):
+                        kept = await self._js.get_last_msg(RECORDS, _CLAIM_SUBJECT + name)
+                    held = decode_claim(kept.data or b"")
+                    if held is not None and held.run == run:
+                        await self.release_claim(name)
+                    return
+        finally:
+            self._unclaiming -= 1
 
     async def release_claim(self, name: str) -> None:
         """Let a key be used anew."""
@@ -313,7 +337,8 @@ async def _read_batch(answers: Subscription) -> tuple[list[Kept], bool]:
             return found, headers.get("Nats-Num-Pending", "0") == "0"
         if status is not None:
             raise nats.errors.Error(f"{status} {headers.get('Description', '')}")
-        found.append(Kept(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data))
+        place, message_id = int(headers["Nats-Sequence"]), headers.get("Nats-Msg-Id", "")
+        found.append(Kept(place, headers["Nats-Subject"], message.data, message_id))
 
 
 async def _reading(what: str, ask: Callable[[], Awaitable[T]]) -> T:
