@@ -26,25 +26,12 @@ UNDERSCORE: Final = 0x5F
 METHODS: Final = frozenset((b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"))
 # RFC 9110 section 7.6.1 and what proxies of the field add to it; everything here is ours to make anew.
 HOP_BY_HOP: Final = frozenset(
-    (
-        b"connection",
-        b"proxy-connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
+    b"connection proxy-connection keep-alive proxy-authenticate proxy-authorization te trailer "
+    b"transfer-encoding upgrade".split()
 )
 # The names that decide how a message is read.
-_FRAMING: Final = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")
-)
-_RESPONSE_FRAMING: Final = frozenset(
-    (b"content-length", b"transfer-encoding", b"connection", b"content-type")
-)
+_FRAMING: Final = frozenset(b"host content-length transfer-encoding connection expect upgrade".split())
+_RESPONSE_FRAMING: Final = frozenset(b"content-length transfer-encoding connection content-type".split())
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # A target is printable ASCII without a fragment, which no client has to send.
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,20}) ([!\"$-~]+) HTTP/([0-9])\.([0-9])")
