@@ -295,6 +295,12 @@ class Talker:
         self.calls.append(call)
         return MemoryReply(headers=NATIVE, body=self._talk())
 
+    async def wait_stopped(self) -> None:
+        """Wait until a call was cancelled; it sees with its next event that nobody is there."""
+        async with asyncio.timeout(5):
+            while not self.stopped:
+                await asyncio.sleep(0.001)
+
     async def _talk(self) -> AsyncIterator[bytes]:
         try:
             for number in range(self.count):

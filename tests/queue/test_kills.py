@@ -12,7 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 import uvloop
+from nats import connect
 
+from tailrace.runs.store import Store
 from tests.kit.chaos import FLAGS, deploy_script, receiving_in_thread, run_chaos
 from tests.kit.cli import Shell
 from tests.kit.patience import wait_until
@@ -56,6 +58,20 @@ def test_an_accepted_call_survives_the_gateway_and_nats(tmp_path: Path, nats: Na
         assert [1, 300_000, 2_000_000] == [record(name)["bytes"] for name in names]
 
 
+def kept_attempts(nats_url: str, run: str) -> int:
+    """How often a run was begun, as NATS has it."""
+
+    async def ask() -> int:
+        client = await connect(nats_url)
+        try:
+            record = await Store(client).find_record(run)
+        finally:
+            await client.close()
+        return record.attempts if record is not None else 0
+
+    return asyncio.run(ask())
+
+
 def test_a_call_whose_gateway_is_killed_is_made_again(tmp_path: Path, nats: NatsServer) -> None:
     """It was being made and had said nothing: the next start makes it, under the same id."""
     serve, mark = Serve(Shell(tmp_path), tmp_path / "state"), tmp_path / "starts"
@@ -65,6 +81,7 @@ def test_a_call_whose_gateway_is_killed_is_made_again(tmp_path: Path, nats: Nats
         deploy_script(http, tmp_path, script)
         name = http.post("/async-function/fn").headers["x-call-id"]
         wait_until(lambda: mark.exists() and bool(mark.read_text()), "it is being made")
+        wait_until(lambda: kept_attempts(nats.url, name) == 1, "that is written down")
         os.kill(running.process.pid, signal.SIGKILL)
 
     with serve.start(*flags) as (_, url), httpx.Client(base_url=url, timeout=30) as http:
