@@ -183,6 +183,8 @@ def import_hint(error: BaseException) -> str:
         if top in sys.stdlib_module_names or _is_installed(top):
             return ""  # the package is there, the part of it is not: no new line helps
         package = _PACKAGES.get(top, top.replace("_", "-"))
+    if package and top not in _PACKAGES:
+        return f"add '{package}' to requirements.txt, or put it beside handler.py if it is a module of yours"
     return f"add '{package}' to requirements.txt" if package else ""
 
 

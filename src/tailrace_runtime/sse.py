@@ -53,9 +53,15 @@ def encode_json(value: object) -> bytes:
     Raises:
         TypeError, ValueError: value has no JSON form (NaN and infinities have none).
     """
-    return b"data: %b\n\n" % json.dumps(
-        value, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    ).encode(errors="replace")
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        # The traceback ends here: a generator that is suspended at its yield is no frame of it.
+        raise type(error)(
+            f"what the handler yielded has no form in JSON: {error}; expected str, int, finite float, bool, "
+            "None, and lists and dicts of them"
+        ) from None
+    return b"data: %b\n\n" % text.encode(errors="replace")
 
 
 def encode_event(event: Event) -> bytes:

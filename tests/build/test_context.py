@@ -484,8 +484,10 @@ def test_a_link_out_of_a_handler_is_refused(tmp_path: Path) -> None:
     handler = make(tmp_path / "handler", {"handler.py": ""})
     (handler / "secret").symlink_to("/etc/passwd")
 
-    with pytest.raises(InvalidBundle, match="points out of"):
+    with pytest.raises(InvalidBundle, match="points out of") as caught:
         assemble(None, handler, tmp_path / "out")
+
+    assert "configuration.copy" in str(caught.value.hint)
 
 
 def test_a_program_of_a_system_is_this_machine_s(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_broken_save_is_told_once_and_the_old_code_serves(shell: Shell, state:
 
         assert httpx.get(f"{url}/function/talk").text.startswith("data: one\n")
         assert running.text.count("import nowhere") == 1
-        running.wait_for(r"^talk +add 'nowhere' to requirements.txt$")
+        running.wait_for(r"^talk +add 'nowhere' to requirements.txt, or put it beside handler.py")
         handler.write_text(HANDLER.replace("one", "mended"))
         running.wait_for(r"^talk +new code answers after")
         assert httpx.get(f"{url}/function/talk").text.startswith("data: mended\n")

@@ -473,6 +473,20 @@ def test_a_call_that_is_not_recorded_ends_with_its_client(nats_url: str) -> None
     run(main())
 
 
+def test_a_browsers_preflight_is_no_run(nats_url: str) -> None:
+    """Nobody can read what it is answered with: of a function that is recorded it is a call as any other."""
+
+    async def main() -> None:
+        talker = Talker(3, gap_s=0)
+        async with post(nats_url, talker) as a, a.http() as http:
+            asked = await http.request("OPTIONS", "/function/fn", headers={"X-Tailrace-Record": "1"})
+
+            assert b"id:" not in asked.content
+            assert 404 == (await http.get(f"/run/{asked.headers['x-call-id']}")).status_code
+
+    run(main())
+
+
 def test_a_gateway_that_drains_ends_what_goes_on_alone(nats_url: str) -> None:
     """A run without anybody is a call like the others: the drain waits for it, then ends it with a reason."""
 

@@ -88,7 +88,7 @@ def test_a_run_is_watched_and_stopped_on_the_command_line(tmp_path: Path, nats: 
             with serve.shell.start("runs", "attach", run, "--gateway", url) as attached:
                 attached.wait_for("piece 5")
                 stopped = _tailrace(serve.shell, "runs", "stop", run, "--gateway", url)
-                attached.wait_for("the run was stopped")
+                attached.wait_for("error: the run was cancelled: the run was stopped")
                 code = attached.wait_end()
         again = serve.shell.run("runs", "attach", run, "--gateway", url, "--json")
         raw = serve.shell.run("runs", "attach", run, "--gateway", url, "--raw")

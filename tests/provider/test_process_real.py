@@ -105,7 +105,7 @@ def test_a_missing_module_says_what_to_add(shared: Path) -> None:
         async with real_house(shared) as house:
             with pytest.raises(HandlerNotLoaded, match="No module named 'numpy'") as caught:
                 await house.provider.start(await house.deploy("f", "import numpy\n" + PLAIN), "f-1")
-            assert "add 'numpy' to requirements.txt" == caught.value.hint
+            assert "add 'numpy' to requirements.txt" in str(caught.value.hint)
 
     run(main())
 

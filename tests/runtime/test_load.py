@@ -9,12 +9,14 @@ import pytest
 
 from tailrace_runtime.load import import_hint, is_asgi_app, is_async_handle
 
+OR_YOURS = ", or put it beside handler.py if it is a module of yours"
+
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("nosuchpackage", "add 'nosuchpackage' to requirements.txt"),
-        ("no_such.part", "add 'no-such' to requirements.txt"),
+        ("nosuchpackage", f"add 'nosuchpackage' to requirements.txt{OR_YOURS}"),
+        ("no_such.part", f"add 'no-such' to requirements.txt{OR_YOURS}"),
         ("cv2", "add 'opencv-python-headless' to requirements.txt"),
         ("sklearn.svm", "add 'scikit-learn' to requirements.txt"),
         ("google.generativeai", "add 'google-generativeai' to requirements.txt"),

@@ -88,6 +88,13 @@ def test_numbers_without_a_json_form_are_refused(item: object) -> None:
         encode_item(item)
 
 
+@pytest.mark.parametrize("item", [{"x": object()}, [object()], Event({"x": object()}), {("a", "b"): 1}])
+def test_values_without_a_json_form_are_told_with_what_was_expected(item: object) -> None:
+    """The traceback has no line of the handler, which waits at its yield: the words have to do."""
+    with pytest.raises(TypeError, match=r"handler yielded has no form in JSON: .*; expected str, int"):
+        encode_item(item)
+
+
 def test_bytes_first_make_a_raw_stream() -> None:
     """The first item decides; after bytes only bytes may come."""
     is_events, encode = encoder_for(b"\x00")

@@ -67,6 +67,16 @@ def test_what_a_person_waits_for_is_shown_at_once(lines: StartLines, shown: LogL
     assert lines.take(shown)
 
 
+def test_a_retry_of_an_install_that_failed_is_not_told_again(lines: StartLines) -> None:
+    """It would come with each retry, without an outcome; that one worked after all is told."""
+    lines.begin(FN)
+    lines.settle(FN, is_ready=False)
+
+    installing = line("installing requirements of 'stream': nowhere", instance="tailrace", stream="stdout")
+    assert not lines.take(installing)
+    assert lines.take(line("environment ready in 1.0 s", instance="tailrace", stream="stdout"))
+
+
 def test_new_code_forgets_what_was_held(lines: StartLines) -> None:
     """A save during a start begins anew."""
     lines.begin(FN)

@@ -256,7 +256,7 @@ def _check_link(link: Path, top: Path) -> None:
     if not target.is_relative_to(top):
         raise InvalidBundle(
             f"link '{link}' points out of the handler folder",
-            hint="Copy what it points at into the folder: only the folder is uploaded.",
+            hint="Only the folder is uploaded. Copy it in, or name it in configuration.copy of stack.yaml.",
         )
 
 

@@ -43,6 +43,8 @@ class StartLines:
     def take(self, line: LogLine) -> bool:
         """Whether to show the line now."""
         name, state = line.function, self._states.get(line.function)
+        if state == "failed" and line.instance == "tailrace" and line.text.startswith("installing "):
+            return False  # each retry says so again, and none says how it ended unless it worked
         if state is None or line.call_id or line.stream != "stderr":
             return True
         if line.instance == "tailrace":

@@ -103,7 +103,7 @@ class RecordedCall(Call):
         options = function.options
         is_async = bool(wish.run)
         is_recorded = is_async or wish.is_recorded or options.is_recorded
-        if not is_recorded or head.method == b"HEAD" or head.wants_websocket:
+        if not is_recorded or head.method in (b"HEAD", b"OPTIONS") or head.wants_websocket:
             self._seek_replica(function)
             return
         try:

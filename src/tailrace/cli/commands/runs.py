@@ -104,14 +104,17 @@ def attach(
 
     async def use(client: Client) -> Result:
         async with client.attach(run, after=after, form="ndjson" if as_json else "") as attached:
-            await _print(attached, is_raw=is_raw or as_json)
+            told = await _print(attached, is_raw=is_raw or as_json)
         await _check_end(client, run)
+        if told:
+            raise ReplicaFailed(f"the run failed: {told}")
         return Result()
 
     finish(with_client(gateway, use))
 
 
-async def _print(attached: Attached, *, is_raw: bool) -> None:
+async def _print(attached: Attached, *, is_raw: bool) -> str:
+    """Print the answer; what its stream said went wrong, or nothing."""
     from tailrace.cli.answer import Answer
     from tailrace.wire.sse import EventTooLarge
 
@@ -124,8 +127,7 @@ async def _print(attached: Attached, *, is_raw: bool) -> None:
         raise ReplicaFailed(f"the answer cannot be read: {too_large}", hint="See it with --raw.") from None
     finally:
         _write(answer.end())
-    if answer.error:
-        raise ReplicaFailed(f"the run failed: {answer.error}")
+    return answer.error
 
 
 async def _check_end(client: Client, run: str) -> None:
