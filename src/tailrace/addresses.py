@@ -15,6 +15,7 @@ EMBEDDED = "embedded"
 # No NATS at all.
 OFF = "off"
 # A user and a password before the host; also a password with a slash or the like in it, which is no port.
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#:\s]*:(?![0-9]*(?:[/?#]|$))[^@\s]*@)")
 
 
@@ -69,6 +70,24 @@ def read_nats_urls(text: str) -> tuple[str, ...]:
             "into a file (nats_creds)"
         )
     return found
+
+
+def read_origins(text: str) -> tuple[str, ...]:
+    """Origins of web pages with commas between them, as browsers write them; ``*``: every one.
+
+    Raises:
+        ValueError: with what is expected.
+    """
+    found = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if not all(one == "*" or _ORIGIN.fullmatch(one) for one in found):
+        raise ValueError("origins such as https://app.example.com or http://10.0.0.7:3000 (no path), or *")
+    return tuple(without_default_port(one) for one in found)
+
+
+def without_default_port(origin: str) -> str:
+    """An origin as browsers send it: the port is left out where its scheme says it."""
+    scheme = origin.partition("://")[0]
+    return origin.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 def read_domain(text: str) -> str:

@@ -22,6 +22,7 @@ from tailrace.addresses import (
     read_host,
     read_nats_urls,
     read_networks,
+    read_origins,
     without_password,
 )
 from tailrace.errors import InvalidRequest, InvalidUsage
@@ -248,6 +249,10 @@ ROWS: tuple[Row, ...] = (
         "trusted_proxies", read_networks, "", "",
         "Addresses or networks, with commas, whose X-Forwarded-For tells who the client is.", is_live=True,
     ),
+    Row(
+        "cors_origins", read_origins, "", "",
+        "Origins of web pages, with commas, that may read and stop runs and use /async-function/; *: all.",
+    ),
     Row("tls_cert", texts.file, "", "", "Certificate chain (PEM) to answer HTTPS with; needs tls_key."),
     Row("tls_key", texts.file, "", "", "Private key (PEM) of tls_cert."),
     Row(
@@ -318,6 +323,7 @@ class Settings:
     log_format: LogFormat
     metrics_port: int | None
     trusted_proxies: tuple[Network, ...]
+    cors_origins: tuple[str, ...]
     tls_cert: Path | None
     tls_key: Path | None
     domain: str

@@ -20,6 +20,7 @@ from tests.kit.cutter import Cutter, Fault, cutter
 from tests.kit.gateway import Town, deploy
 from tests.kit.resuming import starts, told
 from tests.kit.runs import NatsServer
+from tests.kit.web import Quiet, serving
 
 pytestmark = pytest.mark.slow
 EXAMPLE = Path(__file__).parents[2] / "examples" / "resume"
@@ -244,3 +245,40 @@ def test_the_examples_client_is_the_one_that_is_built() -> None:
     built = (built_client() / "tailrace-client.min.js").read_bytes()
 
     assert built == (EXAMPLE / "page" / "tailrace-client.js").read_bytes()
+
+
+def test_a_page_of_another_origin_watches_and_stops_a_run(town: Town) -> None:
+    """As one of a development server does: the gateway lets this machine's pages, and Chromium agrees."""
+    script = (built_client() / "tailrace-client.min.js").read_bytes()
+
+    class Elsewhere(Quiet):
+        def do_GET(self) -> None:  # http.server's name
+            is_script = self.path == "/client.js"
+            self.send_response(200)
+            self.send_header("Content-Type", "text/javascript" if is_script else "text/html")
+            self.end_headers()
+            self.wfile.write(script if is_script else b"<!doctype html><title>elsewhere</title>")
+
+    with (
+        httpx.stream("GET", f"{town.url}/function/teller", timeout=30) as first,
+        serving(Elsewhere) as origin,
+        page(origin.replace("127.0.0.1", "localhost")) as shown,
+    ):
+        run = first.headers["x-call-id"]
+        seen = shown.ask(
+            f"""(async () => {{
+                const {{ attach }} = await import("/client.js");
+                const answer = attach("{town.url}/run/{run}");
+                let seen = 0;
+                try {{
+                    for await (const event of answer) if (++seen === 20) await answer.stop();
+                }} catch (error) {{
+                    return [seen, error.code];
+                }}
+                return [seen, "none"];
+            }})()"""
+        )
+    record = httpx.get(f"{town.url}/run/{run}").json()
+
+    assert "cancelled" == record["state"]
+    assert 20 <= seen[0] < 300

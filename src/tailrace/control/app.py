@@ -1,4 +1,4 @@
-"""The control plane as one ASGI application: the routes of `table`, behind `guard.Guard`."""
+"""The control plane as one ASGI application: the routes of `table`, behind `guard.Guard` and `cors.Cors`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from tailrace.control.cors import Cors
 from tailrace.control.guard import Auth, Guard
 from tailrace.control.openapi import describe
 from tailrace.control.parts import Parts
@@ -35,7 +36,9 @@ def build_app(parts: Parts, auth: Auth | None) -> ASGIApp:
     app.router.redirect_slashes = False  # a path is what it is
     app.state.parts = parts
     app.state.document = describe(ROWS, has_auth=auth is not None)
-    return Guard(app, auth, [(row.method, row.path) for row in ROWS if row.is_public])
+    guarded = Guard(app, auth, [(row.method, row.path) for row in ROWS if row.is_public])
+    # Outside: a browser's question carries no password.
+    return Cors(guarded, parts.settings.cors_origins, with_loopback=auth is None)
 
 
 def _routes() -> Iterator[Route]:

@@ -28,6 +28,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tailrace.addresses import without_default_port
 from tailrace.control.tries import Tries
 from tailrace.edge.routes import is_data_plane
 from tailrace.errors import PlatformError
@@ -77,8 +78,7 @@ def refusal_of_foreign_page(method: str, *, host: str, origin: str, fetch_site: 
 
 def _authority(origin: str) -> str:
     """Host and port that an origin names; the port is left out where its scheme says it."""
-    scheme, _, authority = origin.lower().partition("://")
-    return authority.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
+    return without_default_port(origin.lower()).partition("://")[2]
 
 
 @dataclass(frozen=True, slots=True)
