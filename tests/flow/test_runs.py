@@ -223,6 +223,33 @@ def test_a_joined_failure_has_the_status_of_the_first(nats_url: str) -> None:
     run(main())
 
 
+def test_a_failure_behind_an_untold_head_has_the_status_of_the_first(nats_url: str) -> None:
+    """Nobody was told the function's 200 when its replica died: the record, and who comes later, say 502."""
+
+    async def handler(_: MemoryCall) -> MemoryReply:
+        async def broken() -> AsyncIterator[bytes]:
+            await asyncio.sleep(0.05)  # the head goes out alone
+            raise RuntimeError("before the first byte")
+            yield b""
+
+        return MemoryReply(headers=NATIVE, body=broken())
+
+    async def main() -> None:
+        async with _two(nats_url, handler) as (a, b), a.http() as http, b.http() as other:
+            key = {"Idempotency-Key": "untold"}
+            first = await http.post("/function/fn", content=b"q", headers=key)
+            name = first.headers["x-call-id"]
+            record = await b.wait_record(name, _is_over)
+            joined = [await each.post("/function/fn", content=b"q", headers=key) for each in (http, other)]
+
+            assert ("failed", 502) == (record["state"], record["status"])
+            assert [502] * 3 == [reply.status_code for reply in (first, *joined)]
+            assert {name} == {reply.headers["x-call-id"] for reply in joined}
+            assert all("replica" in reply.text for reply in joined)
+
+    run(main())
+
+
 # Viewers.
 
 

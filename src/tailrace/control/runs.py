@@ -111,7 +111,7 @@ async def get_stream(request: Request) -> Response:
             await stack.aclose()
             return Response()  # to nobody
         head, end = log.head, log.end
-        if head is None and end is not None:
+        if end is not None and (head is None or await _is_untold(runs, run, log)):
             refused = await _headless(runs, run)
             await stack.aclose()
             return refused
@@ -157,6 +157,14 @@ async def _wait_head(log: Log, limit_s: float | None, receive: Receive) -> bool:
 async def _come(log: Log) -> None:
     while log.head is None and log.end is None:
         await log.wait_change(None)
+
+
+async def _is_untold(runs: Runs, run: str, log: Log) -> bool:
+    """Whether it failed behind a head that its first client was not sent, but a real status instead."""
+    head, end = log.head, log.end
+    if head is None or end is None or not end.code or log.pieces:
+        return False
+    return (await runs.find(run)).status not in (0, head.status)
 
 
 async def _headless(runs: Runs, run: str) -> Response:

@@ -208,6 +208,8 @@ class Answer:
         client, stream, call_id = self._client, self.stream, self.call_id.decode()
         if stream is None or not stream.is_head_sent:
             self.status = error.http_status
+            if self.run is not None:
+                self.run.refused_status = error.http_status
             client.keep_alive = client.keep_alive and keep_alive
             reply = error_reply(error, self._request, call_id, self._edge.date(), client.keep_alive)
             self._sent_bytes = len(reply.partition(b"\r\n\r\n")[2])
