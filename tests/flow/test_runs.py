@@ -18,7 +18,8 @@ import pytest
 
 from tailrace.errors import RunsUnavailable
 from tailrace.provider.memory import Handler, MemoryCall, MemoryReply
-from tailrace.runs import journal
+from tailrace.runs import journal, store
+from tailrace.runs.claims import Claim
 from tailrace.runs.marks import Head, pack_head
 from tailrace.runs.peers import LEASE_S
 from tailrace.runs.pieces import pack_pieces
@@ -736,6 +737,32 @@ def test_runs_are_listed_newest_first(nats_url: str) -> None:
             assert names[::-1] == found[:5]
             assert [] == (await http.get("/runs?state=queued&function=fn")).json()["runs"]
             assert [400] * 4 == [reply.status_code for reply in bad]
+
+    run(main())
+
+
+def test_a_listing_goes_on_past_places_without_records(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many places in a row hold none, a page may be empty, and its cursor leads on all the same."""
+    monkeypatch.setattr(store, "_LOOKED_AT", 5)
+
+    async def main() -> None:
+        async with post(nats_url, Talker(1)) as a, a.http() as http:
+            name = (await http.post("/function/fn")).headers["x-call-id"]
+            await a.wait_record(name, _is_over)
+            await a.runs.journal.flush(5)
+            for number in range(12):
+                await a.runs.claim(f"gap{number}", Claim("g" * 26, ""))
+            pages, cursors = list[str](), ["0"]
+            while name not in pages and cursors[-1] and len(cursors) < 10:
+                page = (await http.get("/runs", params={"limit": "2", "cursor": cursors[-1]})).json()
+                pages += [run["id"] for run in page["runs"]] or [""]
+                cursors.append(page["cursor"])
+
+            assert [""] * 2 == pages[:2]
+            assert name in pages
+            assert len(set(cursors)) == len(cursors)
 
     run(main())
 

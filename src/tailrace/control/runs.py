@@ -74,17 +74,17 @@ async def get_all(request: Request) -> Response:
     cursor, is_more = before or None, True
     runs = _runs(request)
     while is_more and len(found) < limit:
-        page, is_more = await runs.store.list_records(cursor, limit)
+        page, rest = await runs.store.list_records(cursor, limit)
         for number, (place, record) in enumerate(page, 1):
-            cursor = place
             now = runs.newer(record)
             if _is_wanted(now, str(name) if name else "", state):
                 found.append(now.shown())
             if len(found) == limit:
-                is_more = is_more or number < len(page)
+                rest = place if number < len(page) else rest
                 break
+        cursor, is_more = rest, rest is not None
         if not page:
-            break
+            break  # so many places hold no record: what was looked at is enough for one answer
     return json_reply({"runs": found, "cursor": str(cursor) if is_more and cursor else ""})
 
 

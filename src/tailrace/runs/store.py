@@ -163,13 +163,16 @@ class Store:
         data = await self._last(record_subject(run))
         return decode_record(data) if data is not None else None
 
-    async def list_records(self, before: int | None, limit: int) -> tuple[list[tuple[int, Record]], bool]:
+    async def list_records(
+        self, before: int | None, limit: int
+    ) -> tuple[list[tuple[int, Record]], int | None]:
         """Records with their places, the one that changed last first, from before a place on.
 
         Args:
             before: None: from the newest on.
         Returns:
-            Also whether there may be more. Fewer than limit does not mean that there are none.
+            Also the place before which there may be more; None: there are none. It moves on where nothing was
+            found too.
         """
         async with asking("list runs"):
             state = (await self._js.stream_info(RECORDS)).state
@@ -184,7 +187,7 @@ class Store:
                 if record is not None:
                     found.append((kept.place, record))
             high = low - 1
-        return found, high >= state.first_seq or len(found) > limit
+        return found, high + 1 if high >= state.first_seq else None
 
     async def every_record(self) -> AsyncIterator[Record]:
         """All records, the one that was changed longest ago first."""
