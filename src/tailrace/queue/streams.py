@@ -25,7 +25,8 @@ from nats.js.api import (
 from tailrace.errors import Overloaded, RunsUnavailable
 from tailrace.queue import calls
 from tailrace.queue.calls import Callback, DeadLetter, QueuedCall
-from tailrace.runs.store import ASK_S, Store, asking
+from tailrace.runs.asking import asking
+from tailrace.runs.store import ASK_S, Store
 
 QUEUE = "TAILRACE_QUEUE"
 # Apart from the calls: where those fill their stream, what frees it needs a place for its results.
