@@ -26,7 +26,7 @@ from tailrace.runs.pieces import pack_pieces
 from tailrace.runs.record import Record, encode_record
 from tailrace.runs.store import event_subject, record_subject
 from tests.kit.loops import run
-from tests.kit.runs import END, NATIVE, Client, NatsCluster, NatsServer, Post, Talker, post
+from tests.kit.runs import END, NATIVE, Client, NatsCluster, NatsServer, Post, Talker, Way, post
 
 pytestmark = pytest.mark.slow
 EVENT_STREAM = {"Accept": "text/event-stream"}
@@ -801,6 +801,43 @@ def test_runs_of_a_dead_gateway_are_closed_truthfully(tmp_path: Path) -> None:
                     )
                 assert b'"code":"replica_lost"' in viewer.body
                 assert 0 == talker.starts
+
+    run(main())
+
+
+def test_a_gateway_that_was_taken_for_dead_has_its_runs_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off from NATS for longer than the lease: closed by another one; true again at its return."""
+    monkeypatch.setattr(journal, "PATIENCE_S", 60.0)
+
+    async def main() -> None:
+        talker = Talker(3000, gap_s=0.01)
+        with NatsServer(tmp_path) as server:
+            async with (
+                Way(server.port) as way,
+                post(f"nats://127.0.0.1:{way.port}", talker) as a,
+                post(server.url, talker) as b,
+                Client(a.port, "/function/fn") as first,
+            ):
+                await first.read_until(b"data: 20\n")
+                await b.wait_record(first.run, lambda record: record["state"] == "streaming")
+                await way.close()
+                async with asyncio.timeout(20):
+                    while not _is_over(closed := await b.record(first.run)):
+                        await b.runs.sweep()
+                await way.open()
+                await b.wait_record(first.run, lambda record: record["state"] == "streaming")
+                async with Client(b.port, f"/run/{first.run}/stream") as viewer:
+                    await viewer.read_until(b"data: 20\n")
+                    talker.hurry.set()
+                    await viewer.read_all()
+                await first.read_all()
+                ended = await b.wait_record(first.run, _is_over)
+
+                assert ("failed", "replica_lost") == (closed["state"], closed["end_reason"])
+                assert ("done", 3001, "") == (ended["state"], ended["events"], ended["unrecorded"])
+                assert [talker.whole(first.run)] * 2 == [first.body, viewer.body]
 
     run(main())
 

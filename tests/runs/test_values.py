@@ -323,3 +323,18 @@ def test_a_gateway_is_dead_when_it_was_not_heard() -> None:
     peers.hear("bb-1", 110.0)
     peers.hear_leaving("bb-1")
     assert not peers.is_alive("bb-1", 110.1)
+
+
+def test_a_gateway_notices_that_it_was_taken_for_dead() -> None:
+    """By its own words, which come back to it late; those of others tell nothing of it."""
+    peers = Peers("aa-2", 100.0)
+
+    assert [False, False, True, False] == [
+        peers.hear(name, at)
+        for name, at in (
+            ("aa-2", 101.0),
+            ("bb-1", 110.0),
+            ("aa-2", 101.0 + LEASE_S),
+            ("aa-2", 102.0 + LEASE_S),
+        )
+    ]

@@ -139,7 +139,8 @@ class Feed:
             if told.events > len(log.pieces):
                 return False
             log.end = told
-        else:
+        elif told:
+            log.end = None  # the gateway was taken for dead: that end was none
             for piece in told:
                 log.add(piece)
         log.wake()

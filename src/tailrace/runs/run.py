@@ -191,6 +191,15 @@ class Run:
             status=0 if self.refused_status else self.record.status,
         )  # fmt: skip
 
+    def say_again(self) -> None:
+        """Others may have closed it, as that of a dead gateway: its record is to say that it goes on.
+
+        One of the queue may be made by somebody else meanwhile.
+        """
+        if not self.record.is_over and not self.record.is_async:
+            self._record_version += 1
+            self._put()
+
     def snapshot(self) -> Record:
         """The record as it is now."""
         if self.record.is_over:
