@@ -13,14 +13,15 @@ import uvloop
 from tailrace.control import async_calls
 from tailrace.edge.call_id import new_call_id
 from tailrace.edge.calllog import CallLog
+from tailrace.functions.table import Table
 from tailrace.provider.memory import MemoryCall, MemoryReply
-from tailrace.queue import streams
+from tailrace.queue import streams, worker
 from tailrace.queue.caller import EdgeCaller
-from tailrace.queue.calls import PIECE_BYTES, QueuedCall, body_subject
+from tailrace.queue.calls import PIECE_BYTES, QueuedCall, body_subject, call_subject, encode
 from tailrace.queue.handling import Handling
 from tailrace.queue.intake import Intake
-from tailrace.queue.leftovers import sweep
-from tailrace.queue.served import Served
+from tailrace.queue.leftovers import drop_idle, sweep
+from tailrace.queue.served import Served, TableFunctions
 from tailrace.queue.streams import BODIES
 from tailrace.retries import Retries
 from tests.kit.queue import QUICK, ask, is_over, wait_dead
@@ -315,6 +316,64 @@ def test_bodies_that_nobody_needs_are_swept(nats_url: str) -> None:
             assert (1, {waits, "z" * 26}) == (soon, set(left))
             assert (1, [waits]) == (later, await streams.list_bodies())
             await a.intake.cancel(waits)
+
+    run(main())
+
+
+def test_what_hands_out_calls_of_a_function_that_is_gone_is_deleted(nats_url: str) -> None:
+    """Not while a call waits, nor where the function is there or somebody serves it; a call makes it anew."""
+
+    async def main() -> None:
+        nowhere, queue = TableFunctions(Table()), {"com.openfaas.queue": "gone"}
+        async with post(nats_url, Talker(1), annotations=queue, flags={"async_queues": "off"}) as a:
+            consumers = a.intake.streams.consumers
+
+            async def drop(functions: TableFunctions = nowhere) -> int:
+                return await drop_idle(consumers, functions, lambda queue: queue == "gone")
+
+            waits = (await ask(a)).headers["x-call-id"]
+            while_waiting = await drop()
+            await a.intake.cancel(waits)
+            while_there = await drop(TableFunctions(a.edge.table))
+            while_elsewhere = await drop_idle(consumers, nowhere, lambda queue: queue == "mine")
+            pull = await consumers.pull_calls("gone", "fn.openfaas-fn")
+            asking = asyncio.create_task(pull.fetch(1, timeout=5))
+            while not [one async for one in consumers.waiting() if (one.queue, one.pulls) == ("gone", 1)]:
+                await asyncio.sleep(0.01)
+            while_served = await drop()
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await pull.unsubscribe()
+            async with asyncio.timeout(10):
+                while not (dropped := await drop()):
+                    await asyncio.sleep(0.05)
+
+            assert [0] * 4 == [while_waiting, while_there, while_elsewhere, while_served]
+            assert 1 == dropped
+            assert "gone" not in {one.queue async for one in consumers.waiting()}
+            async with post(nats_url, Talker(1), annotations=queue) as b:
+                again = (await ask(a)).headers["x-call-id"]
+                assert "done" == (await b.wait_record(again, is_over))["state"]
+
+    run(main())
+
+
+def test_a_call_that_nothing_hands_out_is_found(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its consumer was deleted before its gateway wrote it, and no worker heard of it."""
+    monkeypatch.setattr(worker, "SWEEP_S", 0.1)
+
+    async def main() -> None:
+        async with post(nats_url, Talker(1), flags={"async_queues": "off"}) as a:
+            kept, name = a.intake.streams, "o" * 26
+            call = QueuedCall(name, "fn.openfaas-fn", "default", "")
+            await kept.consumers.close(call.queue, call.function)
+            subject = call_subject(call.queue, call.function, name)
+            await a.runs.tries.enqueue(name, call.function)
+            await kept.client.jetstream().publish(subject, encode(call))
+            async with post(nats_url, Talker(1)) as b:
+                record = await b.wait_record(name, is_over)
+
+            assert "done" == record["state"]
 
     run(main())
 
