@@ -18,7 +18,7 @@ import pytest
 
 from tailrace.errors import RunsUnavailable
 from tailrace.provider.memory import Handler, MemoryCall, MemoryReply
-from tailrace.runs import journal, store
+from tailrace.runs import feed, journal, store
 from tailrace.runs.claims import Claim
 from tailrace.runs.marks import Head, pack_head
 from tailrace.runs.peers import LEASE_S
@@ -864,6 +864,43 @@ def test_a_moment_without_nats_loses_nothing(tmp_path: Path) -> None:
 
                 assert [talker.whole(first.run)] * 3 == [first.body, viewer.body, later.body]
                 assert "" == record["unrecorded"]
+
+    run(main())
+
+
+def test_a_reading_that_broke_is_gone_on_with_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NATS is away for longer than viewers elsewhere are let wait: no event is lost to who comes back."""
+    monkeypatch.setattr(feed, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(store, "ASK_S", 0.5)
+    monkeypatch.setattr(journal, "PATIENCE_S", 60.0)
+
+    async def main() -> None:
+        talker = Talker(3000, gap_s=0.01)
+        with NatsServer(tmp_path) as server:
+            async with (
+                post(server.url, talker) as a,
+                post(server.url, talker) as b,
+                Client(a.port, "/function/fn") as first,
+            ):
+                await first.read_head()
+                async with Client(b.port, f"/run/{first.run}/stream") as viewer:
+                    await viewer.read_until(b"data: 20\n")
+                    server.kill()
+                    await viewer.read_all()
+                server.start()
+                seen, _, error = viewer.body.rpartition(b"event: error")
+                last = seen.rpartition(b"id: %b-" % first.run.encode())[2].partition(b"\n")[0].decode()
+                target = f"/run/{first.run}/stream?after={last}"
+                await b.wait_record(first.run, lambda record: record["state"] == "streaming")
+                talker.hurry.set()
+                async with Client(b.port, target) as again:
+                    await again.read_all()
+                await first.read_all()
+
+                assert b"runs_unavailable" in error
+                assert talker.whole(first.run) == first.body == seen + again.body
 
     run(main())
 
