@@ -540,6 +540,36 @@ def test_a_stream_that_broke_is_not_tried_again(nats_url: str) -> None:
     run(main())
 
 
+def test_a_stream_that_broke_before_its_first_byte_is_tried_again(nats_url: str) -> None:
+    """Nobody was told its head, so it is none of the run; nor is its status when the call is given up."""
+    starts: list[str] = []
+
+    async def broken() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.05)  # the head goes out alone
+        raise RuntimeError("before the first byte")
+        yield b""
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        starts.append(call.headers["x-call-id"])
+        return MemoryReply(headers=NATIVE, body=broken())
+
+    async def main() -> None:
+        twice = {"com.openfaas.retry.attempts": "2", **QUICK}
+        async with post(nats_url, handler, annotations=twice) as a:
+            name = (await ask(a)).headers["x-call-id"]
+            failed = await a.wait_record(name, is_over)
+            async with Client(a.port, f"/run/{name}/stream") as viewer:
+                await viewer.read_all()
+
+            assert ("failed", 2, 0, None) == tuple(
+                failed[key] for key in ("state", "attempts", "events", "status")
+            )
+            assert [name, name] == starts
+            assert b"replica" in viewer.body
+
+    run(main())
+
+
 def test_a_call_that_waits_is_cancelled_and_never_runs(nats_url: str) -> None:
     """DELETE: 202; its record is cancelled at once, and a worker that comes later finds nothing."""
 
