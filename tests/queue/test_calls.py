@@ -25,7 +25,7 @@ from tailrace.queue.served import Served, TableFunctions
 from tailrace.queue.streams import BODIES
 from tailrace.retries import Retries
 from tests.kit.queue import QUICK, ask, is_over, wait_dead
-from tests.kit.runs import NATIVE, Client, Talker, post
+from tests.kit.runs import END, NATIVE, Client, Talker, post
 
 pytestmark = pytest.mark.slow
 
@@ -638,6 +638,47 @@ def test_a_dead_letter_that_is_cancelled_keeps_its_body(nats_url: str) -> None:
 
             assert (202, "done") == (cancelled.status_code, record["state"])
             assert [body, body] == seen
+
+    run(main())
+
+
+def test_a_dead_letter_that_is_tried_again_twice_is_one_try(nats_url: str) -> None:
+    """Two do it at once: the second disturbs neither the call that is made again, nor one that is done."""
+    starts, go = list[str](), asyncio.Event()
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        starts.append(call.headers["x-call-id"])
+        return MemoryReply(status=500) if len(starts) == 1 else MemoryReply(headers=NATIVE, body=talk())
+
+    async def talk() -> AsyncIterator[bytes]:
+        yield b"data: 0\n\n"
+        await go.wait()
+        yield END
+
+    async def main() -> None:
+        async with post(nats_url, handler, annotations={"com.openfaas.retry.attempts": "1"}) as a:
+            name = (await ask(a)).headers["x-call-id"]
+            (letter,) = await wait_dead(a, name)
+
+            async def retry() -> None:
+                await a.intake.streams.bury(letter)  # as who has read it before the other took it away
+                await a.intake.retry(name)
+
+            await retry()
+            async with Client(a.port, f"/run/{name}/stream") as viewer:
+                await viewer.read_until(b"data: 0\n")
+                await retry()
+                go.set()
+                await viewer.read_all()
+            record = await a.wait_record(name, is_over)
+            await retry()
+            assert a.worker is not None
+            assert await a.worker.wait_idle(10)
+
+            assert Talker(1).whole(name) == viewer.body
+            assert ("done", 1, 2) == (record["state"], record["attempts"], record["events"])
+            assert record == await a.record(name)
+            assert [name, name] == starts
 
     run(main())
 

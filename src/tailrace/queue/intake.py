@@ -158,8 +158,8 @@ class Intake:
             # A number that was never used, so that it is not taken for a message that is there already.
             drive = time.time_ns()
             if letter.call is not None:
-                await self._runs.tries.reopen(run, letter.function, letter.call.accepted_at)
-                await self.streams.add_call(replace(letter.call, drive=drive, turn=letter.call.turn + 1))
+                if await self._runs.tries.reopen(run, letter.function, letter.call.accepted_at):
+                    await self.streams.add_call(replace(letter.call, drive=drive, turn=letter.call.turn + 1))
             elif letter.callback is not None:
                 await self.streams.add_callback(replace(letter.callback, since=time.time(), drive=drive))
             await self.streams.unbury(letter)
