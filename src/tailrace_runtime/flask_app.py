@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from inspect import isawaitable
 from typing import TYPE_CHECKING, cast
@@ -118,9 +119,20 @@ def flask_async(handle: Handle, *, kind: str, function: str, folder: str) -> Asy
                 response = _response(app, http_reply(result) if kind == "http" else result)
             except HTTPException as error:
                 response = cast("Response", error.get_response(request.environ))
-            await _send(response, exchange)
+            try:
+                await _send(response, exchange)
+            finally:
+                _close(response)
 
     return serve
+
+
+def _close(response: Response) -> None:
+    """What the handler wants to be called on close. The answer is out: a failure is for the log alone."""
+    try:
+        response.close()
+    except Exception:
+        traceback.print_exc()
 
 
 def _response(app: Flask, result: object) -> Response:

@@ -245,3 +245,28 @@ def test_an_idle_connection_holds_nothing_of_its_last_request() -> None:
             writer.close()
 
     run(main())
+
+
+@pytest.mark.parametrize(("first", "status"), [(b"", 499), (b"a\r\n0123456789\r\n", 200)])
+def test_a_head_that_is_held_was_not_sent(first: bytes, status: int) -> None:
+    """A caller who leaves between the function's head and its first byte got no status."""
+
+    async def replica(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + first)
+        await reader.read()
+
+    async def main() -> None:
+        async with edge_before(replica) as under_test:
+            numbers = under_test.edge.numbers.of("fn.openfaas-fn")
+            reader, writer = await under_test.connect()
+            writer.write(GET)
+            await until(lambda: numbers.open_streams)
+            if first:
+                await reader.readuntil(b"\r\n\r\n")
+            writer.transport.abort()
+            await until(lambda: numbers.ends["client_gone"])
+
+            assert [status] == list(numbers.codes)
+
+    run(main())

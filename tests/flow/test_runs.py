@@ -18,14 +18,15 @@ import pytest
 
 from tailrace.errors import RunsUnavailable
 from tailrace.provider.memory import Handler, MemoryCall, MemoryReply
-from tailrace.runs import journal
+from tailrace.runs import feed, journal, store
+from tailrace.runs.claims import Claim
 from tailrace.runs.marks import Head, pack_head
 from tailrace.runs.peers import LEASE_S
 from tailrace.runs.pieces import pack_pieces
 from tailrace.runs.record import Record, encode_record
 from tailrace.runs.store import event_subject, record_subject
 from tests.kit.loops import run
-from tests.kit.runs import END, NATIVE, Client, NatsCluster, NatsServer, Post, Talker, post
+from tests.kit.runs import END, NATIVE, Client, NatsCluster, NatsServer, Post, Talker, Way, post
 
 pytestmark = pytest.mark.slow
 EVENT_STREAM = {"Accept": "text/event-stream"}
@@ -219,6 +220,33 @@ def test_a_joined_failure_has_the_status_of_the_first(nats_url: str) -> None:
 
             assert [500, 500] == [reply.status_code for reply in replies]
             assert replies[0].headers["x-call-id"] == replies[1].headers["x-call-id"]
+
+    run(main())
+
+
+def test_a_failure_behind_an_untold_head_has_the_status_of_the_first(nats_url: str) -> None:
+    """Nobody was told the function's 200 when its replica died: the record, and who comes later, say 502."""
+
+    async def handler(_: MemoryCall) -> MemoryReply:
+        async def broken() -> AsyncIterator[bytes]:
+            await asyncio.sleep(0.05)  # the head goes out alone
+            raise RuntimeError("before the first byte")
+            yield b""
+
+        return MemoryReply(headers=NATIVE, body=broken())
+
+    async def main() -> None:
+        async with _two(nats_url, handler) as (a, b), a.http() as http, b.http() as other:
+            key = {"Idempotency-Key": "untold"}
+            first = await http.post("/function/fn", content=b"q", headers=key)
+            name = first.headers["x-call-id"]
+            record = await b.wait_record(name, _is_over)
+            joined = [await each.post("/function/fn", content=b"q", headers=key) for each in (http, other)]
+
+            assert ("failed", 502) == (record["state"], record["status"])
+            assert [502] * 3 == [reply.status_code for reply in (first, *joined)]
+            assert {name} == {reply.headers["x-call-id"] for reply in joined}
+            assert all("replica" in reply.text for reply in joined)
 
     run(main())
 
@@ -726,6 +754,32 @@ def test_runs_are_listed_newest_first(nats_url: str) -> None:
     run(main())
 
 
+def test_a_listing_goes_on_past_places_without_records(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many places in a row hold none, a page may be empty, and its cursor leads on all the same."""
+    monkeypatch.setattr(store, "_LOOKED_AT", 5)
+
+    async def main() -> None:
+        async with post(nats_url, Talker(1)) as a, a.http() as http:
+            name = (await http.post("/function/fn")).headers["x-call-id"]
+            await a.wait_record(name, _is_over)
+            await a.runs.journal.flush(5)
+            for number in range(12):
+                await a.runs.claim(f"gap{number}", Claim("g" * 26, ""))
+            pages, cursors = list[str](), ["0"]
+            while name not in pages and cursors[-1] and len(cursors) < 10:
+                page = (await http.get("/runs", params={"limit": "2", "cursor": cursors[-1]})).json()
+                pages += [run["id"] for run in page["runs"]] or [""]
+                cursors.append(page["cursor"])
+
+            assert [""] * 2 == pages[:2]
+            assert name in pages
+            assert len(set(cursors)) == len(cursors)
+
+    run(main())
+
+
 # What dies.
 
 
@@ -764,6 +818,43 @@ def test_runs_of_a_dead_gateway_are_closed_truthfully(tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_gateway_that_was_taken_for_dead_has_its_runs_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off from NATS for longer than the lease: closed by another one; true again at its return."""
+    monkeypatch.setattr(journal, "PATIENCE_S", 60.0)
+
+    async def main() -> None:
+        talker = Talker(3000, gap_s=0.01)
+        with NatsServer(tmp_path) as server:
+            async with (
+                Way(server.port) as way,
+                post(f"nats://127.0.0.1:{way.port}", talker) as a,
+                post(server.url, talker) as b,
+                Client(a.port, "/function/fn") as first,
+            ):
+                await first.read_until(b"data: 20\n")
+                await b.wait_record(first.run, lambda record: record["state"] == "streaming")
+                await way.close()
+                async with asyncio.timeout(20):
+                    while not _is_over(closed := await b.record(first.run)):
+                        await b.runs.sweep()
+                await way.open()
+                await b.wait_record(first.run, lambda record: record["state"] == "streaming")
+                async with Client(b.port, f"/run/{first.run}/stream") as viewer:
+                    await viewer.read_until(b"data: 20\n")
+                    talker.hurry.set()
+                    await viewer.read_all()
+                await first.read_all()
+                ended = await b.wait_record(first.run, _is_over)
+
+                assert ("failed", "replica_lost") == (closed["state"], closed["end_reason"])
+                assert ("done", 3001, "") == (ended["state"], ended["events"], ended["unrecorded"])
+                assert [talker.whole(first.run)] * 2 == [first.body, viewer.body]
+
+    run(main())
+
+
 def test_a_moment_without_nats_loses_nothing(tmp_path: Path) -> None:
     """It is killed and comes back within the patience: the stream never stops, and all of it is recorded."""
 
@@ -786,6 +877,43 @@ def test_a_moment_without_nats_loses_nothing(tmp_path: Path) -> None:
 
                 assert [talker.whole(first.run)] * 3 == [first.body, viewer.body, later.body]
                 assert "" == record["unrecorded"]
+
+    run(main())
+
+
+def test_a_reading_that_broke_is_gone_on_with_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NATS is away for longer than viewers elsewhere are let wait: no event is lost to who comes back."""
+    monkeypatch.setattr(feed, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(store, "ASK_S", 0.5)
+    monkeypatch.setattr(journal, "PATIENCE_S", 60.0)
+
+    async def main() -> None:
+        talker = Talker(3000, gap_s=0.01)
+        with NatsServer(tmp_path) as server:
+            async with (
+                post(server.url, talker) as a,
+                post(server.url, talker) as b,
+                Client(a.port, "/function/fn") as first,
+            ):
+                await first.read_head()
+                async with Client(b.port, f"/run/{first.run}/stream") as viewer:
+                    await viewer.read_until(b"data: 20\n")
+                    server.kill()
+                    await viewer.read_all()
+                server.start()
+                seen, _, error = viewer.body.rpartition(b"event: error")
+                last = seen.rpartition(b"id: %b-" % first.run.encode())[2].partition(b"\n")[0].decode()
+                target = f"/run/{first.run}/stream?after={last}"
+                await b.wait_record(first.run, lambda record: record["state"] == "streaming")
+                talker.hurry.set()
+                async with Client(b.port, target) as again:
+                    await again.read_all()
+                await first.read_all()
+
+                assert b"runs_unavailable" in error
+                assert talker.whole(first.run) == first.body == seen + again.body
 
     run(main())
 

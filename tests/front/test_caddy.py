@@ -376,6 +376,31 @@ def test_a_caddy_that_dies_is_started_again(tmp_path: Path, victim: str) -> None
     run(main())
 
 
+def test_a_caddy_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """Starting its process fails for a while, as it does without descriptors; here its folder is away."""
+
+    async def main() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            writer.write(OK)
+
+        async with front_before(answer, tmp_path) as front:
+            (tmp_path / "caddy").rename(tmp_path / "away")
+            os.kill(caddy_pids()[1], signal.SIGKILL)
+            async with asyncio.timeout(10):
+                while not any("could not be started" in line for line in front.told):
+                    await asyncio.sleep(0.01)
+            (tmp_path / "away").rename(tmp_path / "caddy")
+
+            again_and_again = ("--retry", "5", "--retry-delay", "1", "--retry-all-errors")
+            async with front.curl(*again_and_again, f"{front.url}/function/fn") as curl:
+                body, _ = await curl.communicate()
+
+        assert b"ok" == body
+
+    run(main())
+
+
 def test_plain_http_is_sent_to_https(tmp_path: Path) -> None:
     """With ports of its own the second listener answers 308 with the domain's name, whatever Host says."""
 

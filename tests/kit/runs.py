@@ -142,6 +142,55 @@ class NatsCluster:
         return ",".join(node.url for node in self.nodes)
 
 
+class Way:
+    """A way to a port of loopback that a test closes and opens. Closed, it refuses connections."""
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self._target = target
+        self._server: asyncio.Server | None = None
+        self._carrying: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Way:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Carry connections from now on, on the port it had before."""
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Reset what is open, and carry nothing more."""
+        assert self._server is not None
+        self._server.close()
+        for task in self._carrying:
+            task.cancel()
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._carrying.add(task)
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await asyncio.gather(_pump(reader, back), _pump(there, writer))
+        finally:
+            back.transport.abort()
+            writer.transport.abort()
+            self._carrying.discard(task)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    raise ConnectionResetError
+
+
 def free_port() -> int:
     """A port of loopback that nobody listened on a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -12,11 +12,11 @@ import uvloop
 
 from tailrace.provider.memory import MemoryCall, MemoryReply
 from tailrace.queue.caller import EdgeCaller
+from tailrace.queue.consumers import CALLBACKS
 from tailrace.queue.delivery import Delivery, find_address
 from tailrace.queue.handling import Handling
 from tailrace.queue.places import PER_HOST
 from tailrace.queue.served import TableFunctions
-from tailrace.queue.streams import CALLBACKS
 from tailrace.queue.targets import Target
 from tailrace.queue.worker import Worker
 from tests.kit.queue import QUICK, ask, is_over, wait_dead

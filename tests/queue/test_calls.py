@@ -13,18 +13,19 @@ import uvloop
 from tailrace.control import async_calls
 from tailrace.edge.call_id import new_call_id
 from tailrace.edge.calllog import CallLog
+from tailrace.functions.table import Table
 from tailrace.provider.memory import MemoryCall, MemoryReply
-from tailrace.queue import streams
+from tailrace.queue import streams, worker
 from tailrace.queue.caller import EdgeCaller
-from tailrace.queue.calls import PIECE_BYTES, QueuedCall, body_subject
+from tailrace.queue.calls import PIECE_BYTES, QueuedCall, body_subject, call_subject, encode
 from tailrace.queue.handling import Handling
 from tailrace.queue.intake import Intake
-from tailrace.queue.leftovers import sweep
-from tailrace.queue.served import Served
+from tailrace.queue.leftovers import drop_idle, sweep
+from tailrace.queue.served import Served, TableFunctions
 from tailrace.queue.streams import BODIES
 from tailrace.retries import Retries
 from tests.kit.queue import QUICK, ask, is_over, wait_dead
-from tests.kit.runs import NATIVE, Client, Talker, post
+from tests.kit.runs import END, NATIVE, Client, Talker, post
 
 pytestmark = pytest.mark.slow
 
@@ -319,6 +320,64 @@ def test_bodies_that_nobody_needs_are_swept(nats_url: str) -> None:
     run(main())
 
 
+def test_what_hands_out_calls_of_a_function_that_is_gone_is_deleted(nats_url: str) -> None:
+    """Not while a call waits, nor where the function is there or somebody serves it; a call makes it anew."""
+
+    async def main() -> None:
+        nowhere, queue = TableFunctions(Table()), {"com.openfaas.queue": "gone"}
+        async with post(nats_url, Talker(1), annotations=queue, flags={"async_queues": "off"}) as a:
+            consumers = a.intake.streams.consumers
+
+            async def drop(functions: TableFunctions = nowhere) -> int:
+                return await drop_idle(consumers, functions, lambda queue: queue == "gone")
+
+            waits = (await ask(a)).headers["x-call-id"]
+            while_waiting = await drop()
+            await a.intake.cancel(waits)
+            while_there = await drop(TableFunctions(a.edge.table))
+            while_elsewhere = await drop_idle(consumers, nowhere, lambda queue: queue == "mine")
+            pull = await consumers.pull_calls("gone", "fn.openfaas-fn")
+            asking = asyncio.create_task(pull.fetch(1, timeout=5))
+            while not [one async for one in consumers.waiting() if (one.queue, one.pulls) == ("gone", 1)]:
+                await asyncio.sleep(0.01)
+            while_served = await drop()
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await pull.unsubscribe()
+            async with asyncio.timeout(10):
+                while not (dropped := await drop()):
+                    await asyncio.sleep(0.05)
+
+            assert [0] * 4 == [while_waiting, while_there, while_elsewhere, while_served]
+            assert 1 == dropped
+            assert "gone" not in {one.queue async for one in consumers.waiting()}
+            async with post(nats_url, Talker(1), annotations=queue) as b:
+                again = (await ask(a)).headers["x-call-id"]
+                assert "done" == (await b.wait_record(again, is_over))["state"]
+
+    run(main())
+
+
+def test_a_call_that_nothing_hands_out_is_found(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its consumer was deleted before its gateway wrote it, and no worker heard of it."""
+    monkeypatch.setattr(worker, "SWEEP_S", 0.1)
+
+    async def main() -> None:
+        async with post(nats_url, Talker(1), flags={"async_queues": "off"}) as a:
+            kept, name = a.intake.streams, "o" * 26
+            call = QueuedCall(name, "fn.openfaas-fn", "default", "")
+            await kept.consumers.close(call.queue, call.function)
+            subject = call_subject(call.queue, call.function, name)
+            await a.runs.tries.enqueue(name, call.function)
+            await kept.client.jetstream().publish(subject, encode(call))
+            async with post(nats_url, Talker(1)) as b:
+                record = await b.wait_record(name, is_over)
+
+            assert "done" == record["state"]
+
+    run(main())
+
+
 def test_headers_come_through_byte_for_byte(nats_url: str) -> None:
     """Repeated ones, and those that are no ASCII."""
     seen: list[MemoryCall] = []
@@ -482,6 +541,36 @@ def test_a_stream_that_broke_is_not_tried_again(nats_url: str) -> None:
     run(main())
 
 
+def test_a_stream_that_broke_before_its_first_byte_is_tried_again(nats_url: str) -> None:
+    """Nobody was told its head, so it is none of the run; nor is its status when the call is given up."""
+    starts: list[str] = []
+
+    async def broken() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.05)  # the head goes out alone
+        raise RuntimeError("before the first byte")
+        yield b""
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        starts.append(call.headers["x-call-id"])
+        return MemoryReply(headers=NATIVE, body=broken())
+
+    async def main() -> None:
+        twice = {"com.openfaas.retry.attempts": "2", **QUICK}
+        async with post(nats_url, handler, annotations=twice) as a:
+            name = (await ask(a)).headers["x-call-id"]
+            failed = await a.wait_record(name, is_over)
+            async with Client(a.port, f"/run/{name}/stream") as viewer:
+                await viewer.read_all()
+
+            assert ("failed", 2, 0, None) == tuple(
+                failed[key] for key in ("state", "attempts", "events", "status")
+            )
+            assert [name, name] == starts
+            assert b"replica" in viewer.body
+
+    run(main())
+
+
 def test_a_call_that_waits_is_cancelled_and_never_runs(nats_url: str) -> None:
     """DELETE: 202; its record is cancelled at once, and a worker that comes later finds nothing."""
 
@@ -550,6 +639,47 @@ def test_a_dead_letter_that_is_cancelled_keeps_its_body(nats_url: str) -> None:
 
             assert (202, "done") == (cancelled.status_code, record["state"])
             assert [body, body] == seen
+
+    run(main())
+
+
+def test_a_dead_letter_that_is_tried_again_twice_is_one_try(nats_url: str) -> None:
+    """Two do it at once: the second disturbs neither the call that is made again, nor one that is done."""
+    starts, go = list[str](), asyncio.Event()
+
+    async def handler(call: MemoryCall) -> MemoryReply:
+        starts.append(call.headers["x-call-id"])
+        return MemoryReply(status=500) if len(starts) == 1 else MemoryReply(headers=NATIVE, body=talk())
+
+    async def talk() -> AsyncIterator[bytes]:
+        yield b"data: 0\n\n"
+        await go.wait()
+        yield END
+
+    async def main() -> None:
+        async with post(nats_url, handler, annotations={"com.openfaas.retry.attempts": "1"}) as a:
+            name = (await ask(a)).headers["x-call-id"]
+            (letter,) = await wait_dead(a, name)
+
+            async def retry() -> None:
+                await a.intake.streams.bury(letter)  # as who has read it before the other took it away
+                await a.intake.retry(name)
+
+            await retry()
+            async with Client(a.port, f"/run/{name}/stream") as viewer:
+                await viewer.read_until(b"data: 0\n")
+                await retry()
+                go.set()
+                await viewer.read_all()
+            record = await a.wait_record(name, is_over)
+            await retry()
+            assert a.worker is not None
+            assert await a.worker.wait_idle(10)
+
+            assert Talker(1).whole(name) == viewer.body
+            assert ("done", 1, 2) == (record["state"], record["attempts"], record["events"])
+            assert record == await a.record(name)
+            assert [name, name] == starts
 
     run(main())
 

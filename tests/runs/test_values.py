@@ -284,6 +284,23 @@ def test_who_has_seen_the_end_is_sent_nothing() -> None:
     ]  # fmt: skip
 
 
+def test_an_end_of_the_reading_alone_has_no_number() -> None:
+    """It is the number of an event that is still to be told, so who comes back is not to have seen it."""
+    broke = End(3, "runs_unavailable", "JetStream does not answer", is_partial=True, is_passing=True)
+    told = Writer(RUN, NATIVE, "same").end(broke)
+
+    assert told is not None
+    assert told.startswith(b"event: error\n")
+    assert [False] * 3 == [is_drained(after, broke, True) for after in (3, 4, 5)]
+
+
+def test_who_has_seen_more_than_can_be_read_is_told_so() -> None:
+    """Events are gone for who reads from the start; for who is past them there may be more."""
+    gap = End(3, "run_incomplete", "events are gone", is_partial=True)
+
+    assert [False, True, False] == [is_drained(after, gap, True) for after in (3, 4, 5)]
+
+
 def test_an_unknown_form_is_refused() -> None:
     """With those that exist."""
     with pytest.raises(InvalidRequest, match="sse, ndjson, raw"):
@@ -323,3 +340,18 @@ def test_a_gateway_is_dead_when_it_was_not_heard() -> None:
     peers.hear("bb-1", 110.0)
     peers.hear_leaving("bb-1")
     assert not peers.is_alive("bb-1", 110.1)
+
+
+def test_a_gateway_notices_that_it_was_taken_for_dead() -> None:
+    """By its own words, which come back to it late; those of others tell nothing of it."""
+    peers = Peers("aa-2", 100.0)
+
+    assert [False, False, True, False] == [
+        peers.hear(name, at)
+        for name, at in (
+            ("aa-2", 101.0),
+            ("bb-1", 110.0),
+            ("aa-2", 101.0 + LEASE_S),
+            ("aa-2", 102.0 + LEASE_S),
+        )
+    ]

@@ -158,6 +158,44 @@ def test_flask_streams_chunk_by_chunk(flask: Replica) -> None:
     assert "call-7" == flask.wait_report(lambda report: report.get("text") == "b")["call"]
 
 
+CLOSING = """
+from flask import Response, request
+
+DEF handle(req):
+    path = request.path
+    DEF words():
+        yield "a"
+        if path == "/fail":
+            raise ValueError("late")
+    def closed():
+        print("closed", path)
+        if path == "/whole":
+            raise ValueError("closing")
+    response = Response("whole" if path == "/whole" else words())
+    response.call_on_close(closed)
+    return response
+"""
+
+
+@pytest.mark.parametrize("mode", ["greenlets", "threads", "async"])
+def test_what_is_to_be_called_on_close_is_called(mode: str) -> None:
+    """Once the answer is out, whole or not, and as part of its call; its failure changes nothing of that."""
+    source = CLOSING.replace("DEF", "async def" if mode == "async" else "def")
+    worker = "threads" if mode == "threads" else "greenlets"
+    asked = (("GET", "/whole"), ("GET", "/stream"), ("HEAD", "/head"), ("GET", "/fail"))
+    with loaded_replica(source, kind="flask", worker=worker) as replica, replica.talk() as talk:
+        for method, target in asked:
+            talk.send(method, target, headers={"X-Call-Id": f"call-{target[1:]}"})
+            assert (200, target != "/fail") == ((answer := talk.read_answer()).status, answer.is_whole)
+        calls = [
+            replica.wait_report(lambda report, text=f"closed {target}\n": report.get("text") == text)["call"]  # type: ignore[misc]
+            for _, target in asked
+        ]
+
+        assert [f"call-{target[1:]}" for _, target in asked] == calls
+        assert replica.wait_report(lambda report: report.get("text") == "ValueError: closing\n")
+
+
 @pytest.mark.parametrize("target", ["/fail-late", "/short"])
 def test_a_reply_that_broke_is_cut(flask: Replica, target: str) -> None:
     """After the first byte a failure is a connection closed without the last chunk."""

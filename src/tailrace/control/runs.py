@@ -74,17 +74,17 @@ async def get_all(request: Request) -> Response:
     cursor, is_more = before or None, True
     runs = _runs(request)
     while is_more and len(found) < limit:
-        page, is_more = await runs.store.list_records(cursor, limit)
+        page, rest = await runs.store.list_records(cursor, limit)
         for number, (place, record) in enumerate(page, 1):
-            cursor = place
             now = runs.newer(record)
             if _is_wanted(now, str(name) if name else "", state):
                 found.append(now.shown())
             if len(found) == limit:
-                is_more = is_more or number < len(page)
+                rest = place if number < len(page) else rest
                 break
+        cursor, is_more = rest, rest is not None
         if not page:
-            break
+            break  # so many places hold no record: what was looked at is enough for one answer
     return json_reply({"runs": found, "cursor": str(cursor) if is_more and cursor else ""})
 
 
@@ -111,7 +111,7 @@ async def get_stream(request: Request) -> Response:
             await stack.aclose()
             return Response()  # to nobody
         head, end = log.head, log.end
-        if head is None and end is not None:
+        if end is not None and (head is None or await _is_untold(runs, run, log)):
             refused = await _headless(runs, run)
             await stack.aclose()
             return refused
@@ -157,6 +157,14 @@ async def _wait_head(log: Log, limit_s: float | None, receive: Receive) -> bool:
 async def _come(log: Log) -> None:
     while log.head is None and log.end is None:
         await log.wait_change(None)
+
+
+async def _is_untold(runs: Runs, run: str, log: Log) -> bool:
+    """Whether it failed behind a head that its first client was not sent, but a real status instead."""
+    head, end = log.head, log.end
+    if head is None or end is None or not end.code or log.pieces:
+        return False
+    return (await runs.find(run)).status not in (0, head.status)
 
 
 async def _headless(runs: Runs, run: str) -> Response:

@@ -33,8 +33,9 @@ class Answer:
     """
 
     __slots__ = (
-        "_client", "_edge", "_entry", "_is_asked_on", "_replied_at", "_request", "_sent_bytes",
-        "_tunnel_at", "call_id", "is_early", "run", "start_ns", "status", "stream", "wants_early",
+        "_client", "_edge", "_entry", "_held_status", "_is_asked_on", "_replied_at", "_request",
+        "_sent_bytes", "_tunnel_at", "call_id", "is_early", "run", "start_ns", "status", "stream",
+        "wants_early",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, client: Client, request: Request) -> None:
@@ -44,7 +45,7 @@ class Answer:
         self._entry: Entry | None = None
         self._is_asked_on = not request.head.expects_continue
         self._replied_at = self._tunnel_at = math.inf
-        self._sent_bytes = 0
+        self._sent_bytes = self._held_status = 0
         self.call_id = b""
         self.start_ns = 0
         self.status = CLIENT_LEFT
@@ -119,7 +120,7 @@ class Answer:
             is_chunked = is_unsized and is_http11
             first = self._head(reply, has_body=True, is_chunked=is_chunked)
             stream = self._open_stream(first, is_chunked=is_chunked)
-            self.status = head.status
+            self._held_status = head.status
         stream.read_dialect(head, self._entry.options.dialect if self._entry else None)
         if isinstance(stream, RecordedStream):
             stream.begin(reply)
@@ -208,6 +209,8 @@ class Answer:
         client, stream, call_id = self._client, self.stream, self.call_id.decode()
         if stream is None or not stream.is_head_sent:
             self.status = error.http_status
+            if self.run is not None:
+                self.run.refused_status = error.http_status
             client.keep_alive = client.keep_alive and keep_alive
             reply = error_reply(error, self._request, call_id, self._edge.date(), client.keep_alive)
             self._sent_bytes = len(reply.partition(b"\r\n\r\n")[2])
@@ -221,6 +224,8 @@ class Answer:
         edge, entry, stream = self._edge, self._entry, self.stream
         now, tunnel_at = edge.clock(), self._tunnel_at
         first_at = now if is_done else math.inf
+        if stream is not None and stream.is_head_sent and self._held_status:
+            self.status = self._held_status
         if stream is not None:
             first_at = stream.first_content_at
         elif tunnel_at != math.inf:

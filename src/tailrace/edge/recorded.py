@@ -195,8 +195,7 @@ class RecordedCall(Call):
         try:
             held: Claim = await self._runs.claim(name, Claim(run, digest, time.time()))
             if self.is_over:
-                if held.run == run:
-                    await self._runs.store.release_claim(name)
+                await self._runs.store.release_claim(name, run)
                 return
         except RunsUnavailable as failed:
             self._edge.spawn(self._runs.store.unclaim(name, run))

@@ -151,9 +151,13 @@ async def _keep(process: CaddyProcess, caddy: Path, plan: Plan, tell: Tell) -> N
             how = await process.wait_gone()
             if loop.time() - began > _SOUND_S:
                 pause_s = _FIRST_PAUSE_S
-            tell(f"caddy: {how}; starting it again in {pause_s:g} s")
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-            process = await CaddyProcess.start(caddy, plan, tell)
+            while how:
+                tell(f"caddy: {how}; starting it again in {pause_s:g} s")
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+                try:
+                    process, how = await CaddyProcess.start(caddy, plan, tell), ""
+                except OSError as failed:  # no descriptor or no process is left, for now
+                    how = f"it could not be started: {failed}"
     finally:
         await process.aclose()

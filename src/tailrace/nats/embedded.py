@@ -91,21 +91,34 @@ class _Server:
         self._child: Child | None = None
 
     async def keep(self) -> None:
-        """Run it until this is cancelled; then it is ended."""
+        """Run it until this is cancelled; then it is ended.
+
+        Raises:
+            OSError: it cannot be started the first time. Later that is tried again.
+        """
         loop = asyncio.get_running_loop()
         again_s = AGAIN_S
         try:
             while True:
                 began = loop.time()
-                self._child = await Child.start(self._command, lambda line: line, folder=self._folder)
-                code = await self._child.wait_gone()
-                logger.warning("NATS ended with %d and is started again%s", code, self._child.quote())
+                logger.warning("NATS %s", await self._run())
                 long_lived = loop.time() - began > AGAIN_MOST_S
                 again_s = AGAIN_S if long_lived else min(again_s * 2, AGAIN_MOST_S)
                 await asyncio.sleep(again_s)
         finally:
             if self._child is not None:
                 await self._child.aclose(STOP_S)
+
+    async def _run(self) -> str:
+        """Run it once; how that ended."""
+        try:
+            child = await Child.start(self._command, lambda line: line, folder=self._folder)
+        except OSError as failed:  # no descriptor or no process is left, for now
+            if self._child is None:
+                raise
+            return f"could not be started, which is tried again: {failed}"
+        self._child = child
+        return f"ended with {await child.wait_gone()} and is started again{child.quote()}"
 
     async def wait_ready(self, keeping: asyncio.Future[None]) -> None:
         """Wait until it accepts connections."""
@@ -118,6 +131,8 @@ class _Server:
                 continue
             writer.close()
             return
+        if keeping.done() and not keeping.cancelled() and (failed := keeping.exception()) is not None:
+            raise RunsUnavailable(f"the embedded NATS could not be started: {failed}") from failed
         words = self._child.quote() if self._child is not None else ""
         raise RunsUnavailable(f"the embedded NATS was not ready within {READY_S:g} s{words}")
 

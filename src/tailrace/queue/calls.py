@@ -132,6 +132,23 @@ class Outcome:
     body: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One function's calls in one queue.
+
+    Attributes:
+        pending: How many wait.
+        handed_out: How many are handed out, or wait for a next try.
+        pulls: How many questions for more are open: a worker serves it now.
+    """
+
+    queue: str
+    function: str
+    pending: int
+    handed_out: int
+    pulls: int = 0
+
+
 def call_subject(queue: str, function: str, run: str) -> str:
     """Where a call waits. ``*`` stands for any."""
     return f"tailrace.queue.{queue}.{function}.{run}"

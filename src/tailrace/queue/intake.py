@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tailrace.errors import KeyReused, NotFound, RunsUnavailable
-from tailrace.queue.calls import INLINE_BYTES, DeadLetter, QueuedCall
+from tailrace.queue.calls import INLINE_BYTES, DeadLetter, QueuedCall, Waiting
 from tailrace.queue.numbers import QueueNumbers
-from tailrace.queue.streams import Streams, Waiting
+from tailrace.queue.streams import Streams
 from tailrace.runs.claims import Claim, judge
 from tailrace.runs.keeper import Runs
 from tailrace.runs.record import Record
@@ -126,7 +126,9 @@ class Intake:
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
-        waiting = [found async for found in self.streams.waiting() if found.pending or found.handed_out]
+        waiting = [
+            found async for found in self.streams.consumers.waiting() if found.pending or found.handed_out
+        ]
         waiting.sort(key=lambda w: (w.queue, w.function))
         dead = await self.streams.list_dead(limit=LIST_LIMIT)
         return Listing(waiting, dead, await self.streams.count_dead(), await self.streams.count_results())
@@ -156,8 +158,8 @@ class Intake:
             # A number that was never used, so that it is not taken for a message that is there already.
             drive = time.time_ns()
             if letter.call is not None:
-                await self._runs.tries.reopen(run, letter.function, letter.call.accepted_at)
-                await self.streams.add_call(replace(letter.call, drive=drive, turn=letter.call.turn + 1))
+                if await self._runs.tries.reopen(run, letter.function, letter.call.accepted_at):
+                    await self.streams.add_call(replace(letter.call, drive=drive, turn=letter.call.turn + 1))
             elif letter.callback is not None:
                 await self.streams.add_callback(replace(letter.callback, since=time.time(), drive=drive))
             await self.streams.unbury(letter)

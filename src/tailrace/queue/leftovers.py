@@ -1,10 +1,15 @@
-"""Deletes large bodies that nothing needs any more: a kill between two steps leaves them."""
+"""Deletes what nothing needs any more: large bodies that a kill between two steps left, and consumers of
+functions that are gone.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
+from tailrace.queue.consumers import Consumers
+from tailrace.queue.served import Functions
 from tailrace.queue.streams import Streams
 
 logger = logging.getLogger(__name__)
@@ -35,6 +40,26 @@ async def sweep(streams: Streams, now: float, *, young_s: float = YOUNG_S) -> in
         dropped += 1
     if dropped:
         logger.info("%d bodies of calls that are over were deleted", dropped)
+    return dropped
+
+
+async def drop_idle(consumers: Consumers, functions: Functions, serves: Callable[[str], bool]) -> int:
+    """Delete consumers that hand out nothing, to nobody, of functions that are not here; how many.
+
+    One whose function is elsewhere is made again with its next call.
+
+    Args:
+        serves: Whether this queue is for this worker to look after.
+    Raises:
+        RunsUnavailable: JetStream does not answer.
+        GatewayUnreachable: there is no gateway to ask.
+    """
+    dropped = 0
+    for found in [one async for one in consumers.waiting()]:
+        is_idle = not (found.pending or found.handed_out or found.pulls)
+        if is_idle and serves(found.queue) and await functions.find(found.function) is None:
+            await consumers.close(found.queue, found.function)
+            dropped += 1
     return dropped
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import nats.errors
@@ -13,8 +13,6 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import (
-    AckPolicy,
-    ConsumerConfig,
     DiscardPolicy,
     RetentionPolicy,
     StorageType,
@@ -25,11 +23,10 @@ from nats.js.api import (
 from tailrace.errors import Overloaded, RunsUnavailable
 from tailrace.queue import calls
 from tailrace.queue.calls import Callback, DeadLetter, QueuedCall
-from tailrace.runs.store import ASK_S, Store, asking
+from tailrace.queue.consumers import CALLBACKS, QUEUE, Consumers
+from tailrace.runs.asking import asking
+from tailrace.runs.store import ASK_S, Store
 
-QUEUE = "TAILRACE_QUEUE"
-# Apart from the calls: where those fill their stream, what frees it needs a place for its results.
-CALLBACKS = "TAILRACE_CALLBACKS"
 BODIES = "TAILRACE_BODIES"
 DEAD = "TAILRACE_DEAD"
 # A server that dies takes what it was asked with it; one of the gateway's own is back in less than a second.
@@ -57,16 +54,6 @@ class QueueBounds:
     copies: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """One function's calls in one queue: how many wait, how many are handed out or wait for a next try."""
-
-    queue: str
-    function: str
-    pending: int
-    handed_out: int
-
-
 class Streams:
     """Reads and writes them on the connection of a `Store`."""
 
@@ -75,7 +62,7 @@ class Streams:
         self.client: Client = store.client
         self.bounds = bounds
         self._js: JetStreamContext = store.client.jetstream(timeout=ASK_S)
-        self._known: set[str] = set()
+        self.consumers = Consumers(store.client, bounds.lease_s)
 
     async def prepare(self, notes: Mapping[str, str] | None = None) -> None:
         """Make the streams, or bring them to these bounds.
@@ -144,7 +131,7 @@ class Streams:
             RunsUnavailable: JetStream does not answer.
             Overloaded: as much waits as may.
         """
-        await self._open_consumer(call.queue, call.function)
+        await self.consumers.open(call.queue, call.function)
         subject = calls.call_subject(call.queue, call.function, call.run)
         await self._write(subject, calls.encode(call), f"{call.run}-{call.drive}")
         with contextlib.suppress(nats.errors.Error):
@@ -168,6 +155,35 @@ class Streams:
         """
         async with asking("take a call out of its queue"):
             await self._js.purge_stream(QUEUE, subject=calls.call_subject("*", "*.*", run))
+
+    async def count_results(self) -> int:
+        """How many results wait to be delivered, those counted that are being sent now.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("count results"):
+            return (await self._js.stream_info(CALLBACKS)).state.messages
+
+    async def count_calls(self) -> int:
+        """How many calls are kept, whether anything hands them out or not.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("count calls"):
+            return (await self._js.stream_info(QUEUE)).state.messages
+
+    async def list_queues(self) -> set[tuple[str, str]]:
+        """Queues and functions of which calls are kept.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("list calls"):
+            state = (await self._js.stream_info(QUEUE, subjects_filter=calls.CALL_SUBJECTS)).state
+        found = (calls.parse_consumer(subject) for subject in state.subjects or ())
+        return {known for known in found if known is not None}
 
     # Bodies.
 
@@ -297,72 +313,6 @@ class Streams:
         async with asking("forget a dead letter"):
             await self._js.purge_stream(DEAD, subject=calls.dead_subject(letter.kind, letter.run))
 
-    # Handing out.
-
-    async def pull_calls(self, queue: str, function: str) -> JetStreamContext.PullSubscription:
-        """Hands out one function's calls of one queue.
-
-        Raises:
-            RunsUnavailable: JetStream does not answer.
-        """
-        self._known.discard(calls.consumer_name(queue, function))
-        await self._open_consumer(queue, function)
-        async with asking("hand out calls"):
-            return await self._js.pull_subscribe_bind(calls.consumer_name(queue, function), stream=QUEUE)
-
-    async def pull_callbacks(self) -> JetStreamContext.PullSubscription:
-        """Hands out results to deliver.
-
-        Raises:
-            RunsUnavailable: JetStream does not answer.
-        """
-        async with asking("hand out results"):
-            config = self._consumer(calls.CALLBACKS, calls.CALLBACK_SUBJECTS)
-            await self._js.add_consumer(CALLBACKS, config)
-            return await self._js.pull_subscribe_bind(calls.CALLBACKS, stream=CALLBACKS)
-
-    async def waiting(self) -> AsyncIterator[Waiting]:
-        """What waits, by queue and function.
-
-        Raises:
-            RunsUnavailable: JetStream does not answer.
-        """
-        offset = 0
-        while True:
-            async with asking("tell what waits"):
-                page = await self._js.consumers_info(QUEUE, offset=offset)
-            for info in page:
-                known = calls.parse_consumer(info.config.filter_subject or "")
-                if known is not None:
-                    yield Waiting(*known, info.num_pending or 0, info.num_ack_pending or 0)
-            offset += len(page)
-            if len(page) < _PAGE:
-                return
-
-    async def count_results(self) -> int:
-        """How many results wait to be delivered, those counted that are being sent now.
-
-        Raises:
-            RunsUnavailable: JetStream does not answer.
-        """
-        async with asking("count results"):
-            return (await self._js.stream_info(CALLBACKS)).state.messages
-
-    async def _open_consumer(self, queue: str, function: str) -> None:
-        name = calls.consumer_name(queue, function)
-        if name in self._known:
-            return
-        config = self._consumer(name, calls.call_subject(queue, function, "*"))
-        async with asking("make a function's queue"):
-            await self._js.add_consumer(QUEUE, config)
-        self._known.add(name)
-
-    def _consumer(self, name: str, subject: str) -> ConsumerConfig:
-        return ConsumerConfig(
-            durable_name=name, filter_subject=subject, ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=self.bounds.lease_s, max_deliver=-1, max_ack_pending=-1,
-        )  # fmt: skip
-
     # Writing.
 
     async def _write(self, subject: str, payload: bytes, message_id: str) -> None:
@@ -392,5 +342,3 @@ def _piece_id(run: str, number: int) -> str:
 
 
 _AGAIN_S = 0.1
-# What JetStream answers of a listing at once.
-_PAGE = 256

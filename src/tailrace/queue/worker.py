@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 # How often it is looked for calls whose notice was missed, and which wait for a function to be deployed.
 SWEEP_S = 3.0
+# So many looks in a row have to find calls that nothing hands out: two counts are never of one moment.
+SHORT_LOOKS = 5
 # A lane without a message for so long is closed.
 IDLE_S = 60.0
 # Signs of life per lease.
@@ -63,6 +65,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._notices: Subscription | None = None
         self._is_stopping = False
+        self._short_looks = 0
 
     async def start(self) -> None:
         """Begin to take calls.
@@ -72,7 +75,11 @@ class Worker:
         """
         self._notices = await self._streams.client.subscribe(calls.NOTICE_SUBJECT, cb=self._on_notice)
         self._results = Lane(
-            self._streams.pull_callbacks, self._deliver, self._room_for_results, self._hand, idle_s=math.inf
+            self._streams.consumers.pull_callbacks,
+            self._deliver,
+            self._room_for_results,
+            self._hand,
+            idle_s=math.inf,
         )
         self._tasks = [asyncio.create_task(self._sweep()), asyncio.create_task(self._beat())]
 
@@ -119,6 +126,7 @@ class Worker:
                 await self._look()
                 if self._leftovers.is_due():
                     await leftovers.sweep(self._streams, time.time())
+                    await leftovers.drop_idle(self._streams.consumers, self._functions, self._serves)
             except TailraceError as failed:
                 logger.debug("the queues cannot be looked at: %s", failed.message)
             except Exception:
@@ -126,20 +134,33 @@ class Worker:
             await asyncio.sleep(SWEEP_S)
 
     async def _look(self) -> None:
-        waiting = 0
-        async for found in self._streams.waiting():
+        waiting, known, kept = 0, set[tuple[str, str]](), await self._streams.count_calls()
+        async for found in self._streams.consumers.waiting():
             waiting += found.pending + found.handed_out
+            known.add((found.queue, found.function))
             if found.pending or found.handed_out:
                 await self._open(found.queue, found.function)
         self._numbers.waiting = waiting
         for key, lane in list(self._lanes.items()):
             if lane.is_over:
                 del self._lanes[key]
+        is_short = min(kept, await self._streams.count_calls()) > waiting
+        self._short_looks = self._short_looks + 1 if is_short else 0
+        if self._short_looks >= SHORT_LOOKS:
+            self._short_looks = 0
+            await self._hand_out_again(known)
+
+    async def _hand_out_again(self, known: set[tuple[str, str]]) -> None:
+        """Make anew what hands out calls: it was deleted by who did not know of them, and nobody was told."""
+        for queue, function in await self._streams.list_queues() - known:
+            await self._streams.consumers.open_anew(queue, function)
+
+    def _serves(self, queue: str) -> bool:
+        return self._queues == ALL or queue in self._queues
 
     async def _open(self, queue: str, function: str) -> None:
         lane = self._lanes.get((queue, function))
-        is_served = self._queues == ALL or queue in self._queues
-        if self._is_stopping or not is_served or (lane is not None and not lane.is_over):
+        if self._is_stopping or not self._serves(queue) or (lane is not None and not lane.is_over):
             return
         try:
             if await self._functions.find(function) is None:
@@ -150,7 +171,7 @@ class Worker:
         if self._is_stopping or self._lanes.get((queue, function)) is not lane:
             return
         self._lanes[queue, function] = Lane(
-            functools.partial(self._streams.pull_calls, queue, function),
+            functools.partial(self._streams.consumers.pull_calls, queue, function),
             self._work,
             functools.partial(self._room, function),
             self._hand,

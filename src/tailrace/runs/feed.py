@@ -57,11 +57,11 @@ class Feed:
         try:
             await self._listen_patiently()
         except RunsUnavailable as failed:
-            self._end(End(len(self.log.pieces), failed.code, failed.message, is_partial=True))
+            self._break(failed.code, failed.message)
         except Exception:
             logger.exception("reading run %s failed", self._run)
             why = "the gateway failed to read the run; its log says why"
-            self._end(End(len(self.log.pieces), "platform_failed", why, is_partial=True))
+            self._break("platform_failed", why)
 
     async def _listen_patiently(self) -> None:
         """Go on where JetStream has answered last, until it has not for too long."""
@@ -139,11 +139,16 @@ class Feed:
             if told.events > len(log.pieces):
                 return False
             log.end = told
-        else:
+        elif told:
+            log.end = None  # the gateway was taken for dead: that end was none
             for piece in told:
                 log.add(piece)
         log.wake()
         return True
+
+    def _break(self, code: str, message: str) -> None:
+        """End the reading: who comes back reads on."""
+        self._end(End(len(self.log.pieces), code, message, is_partial=True, is_passing=True))
 
     def _end(self, end: End) -> None:
         self.log.end = end

@@ -1,6 +1,7 @@
 """Deletes what has been kept long enough, and closes the runs of gateways that have died.
 
-Every gateway does it, driven by the records; doing it twice does no harm.
+Every gateway does it, driven by the records; doing it twice does no harm. A record is replaced only where
+nobody has written a newer one, and what is deleted is what was there when the record was the newest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 
 from tailrace.runs.marks import End, pack_end
 from tailrace.runs.pieces import Unpacker
-from tailrace.runs.record import REPLICA_LOST, Record, encode_record
+from tailrace.runs.record import REPLICA_LOST, Record
 from tailrace.runs.store import Store, event_subject, record_subject
 
 logger = logging.getLogger(__name__)
@@ -42,25 +43,29 @@ class Janitor:
             RunsUnavailable: JetStream does not answer.
         """
         now, closed = time.time(), 0
-        async for record in self._store.every_record():
+        async for place, record in self._store.every_record():
             if record.is_over:
                 at = record.expires_at(*self._keep_s())
                 if at is not None and now >= at:
-                    await self._expire(record, now)
+                    await self._expire(place, record, now)
             elif record.gateway and not self._is_alive(record.gateway):
-                await self._close(record, now)
-                closed += 1
+                closed += await self._close(place, record, now)
         return closed
 
-    async def _expire(self, record: Record, now: float) -> None:
+    async def _expire(self, place: int, record: Record, now: float) -> None:
         """Delete its events; the record stays as a mark, so that nobody starts the run anew."""
-        await self._store.purge_events(record.id)
+        store = self._store
+        last = await store.last_place(event_subject(record.id))
+        if await store.last_place(record_subject(record.id)) != place:
+            return  # a dead letter that is tried again; or somebody else was faster
+        if last:
+            await store.purge_events(record.id, last)
         if record.key:
-            await self._store.release_claim(record.key)
-        await self._write(record_subject(record.id), encode_record(replace(record, expired_at=now)))
+            await store.release_claim(record.key, record.id)
+        await store.replace_record(replace(record, expired_at=now), place)
 
-    async def _close(self, record: Record, now: float) -> None:
-        """End the run of a dead gateway, with what was recorded of it."""
+    async def _close(self, place: int, record: Record, now: float) -> bool:
+        """End the run of a dead gateway, with what was recorded of it; whether nobody else has."""
         unpacker, end, size = Unpacker(), None, 0
         async for kept in self._store.read_events(record.id):
             told = unpacker.feed(kept.data)
@@ -71,23 +76,15 @@ class Janitor:
             waiting = record.moved(
                 "queued", end_reason=REPLICA_LOST, events=unpacker.seq, bytes=size, gateway=""
             )
-            await self._write(record_subject(record.id), encode_record(waiting))
-            return
-        if end is None:
-            await self._write(
-                event_subject(record.id), pack_end(End(unpacker.seq, REPLICA_LOST, LOST, is_partial=True))
-            )
+            return await self._store.replace_record(waiting, place)
         lost = record.moved(
-            "failed",
-            ended_at=now,
-            end_reason=REPLICA_LOST,
-            error=LOST,
-            events=unpacker.seq,
-            bytes=size,
+            "failed", ended_at=now, end_reason=REPLICA_LOST, error=LOST, events=unpacker.seq, bytes=size,
             gateway="",
-        )
-        await self._write(record_subject(record.id), encode_record(lost))
+        )  # fmt: skip
+        if not await self._store.replace_record(lost, place):
+            return False
+        if end is None:
+            end = End(unpacker.seq, REPLICA_LOST, LOST, is_partial=True)
+            await self._store.publish(event_subject(record.id), pack_end(end))
         logger.warning("run %s of %s is closed: its gateway has died", record.id, record.function)
-
-    async def _write(self, subject: str, payload: bytes) -> None:
-        await self._store.publish(subject, payload)
+        return True

@@ -68,11 +68,7 @@ class Runs:
     """
 
     def __init__(
-        self,
-        client: Client,
-        name: str,
-        settings: Settings,
-        numbers: RunNumbers | None = None,
+        self, client: Client, name: str, settings: Settings, numbers: RunNumbers | None = None
     ) -> None:
         self.name = name
         self.numbers = numbers or RunNumbers()
@@ -311,8 +307,9 @@ class Runs:
         name = message.data.decode("ascii", "replace")
         if name.startswith("-"):
             self._peers.hear_leaving(name[1:])
-        elif name != self.name:
-            self._peers.hear(name, time.monotonic())
+        elif self._peers.hear(name, time.monotonic()):
+            for run in self._live.values():
+                run.say_again()
 
     async def _on_stop(self, message: Msg) -> None:
         run = self._live.get(message.data.decode("ascii", "replace"))

@@ -37,13 +37,15 @@ class Head:
 class End:
     """How a run ended, as its viewers are told. ``code`` is empty after a clean end.
 
-    ``events`` is how many pieces there are; ``is_partial``: more came than was recorded.
+    ``events`` is how many pieces there are; ``is_partial``: there are, or were, more than can be read.
+    ``is_passing``: it was not the run that ended but its reading; this end is in no record and has no number.
     """
 
     events: int
     code: str = ""
     message: str = ""
     is_partial: bool = False
+    is_passing: bool = False
 
 
 def pack_head(head: Head) -> bytes:

@@ -16,10 +16,11 @@ from nats.aio.client import Client
 from tailrace.addresses import EMBEDDED
 from tailrace.errors import RunsUnavailable
 from tailrace.nats.embedded import embedded_nats
+from tailrace.runs.asking import words_of
 from tailrace.runs.keeper import Runs
 from tailrace.runs.numbers import RunNumbers
 from tailrace.runs.peers import gateway_name, open_node
-from tailrace.runs.store import Bounds, words_of
+from tailrace.runs.store import Bounds
 from tailrace.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -34,12 +34,16 @@ class Peers:
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
-        self._since = now
+        self._since = self._own = now
         self._heard: dict[str, float] = {}
 
-    def hear(self, name: str, now: float) -> None:
-        """A gateway has said that it runs."""
-        self._heard[name] = now
+    def hear(self, name: str, now: float) -> bool:
+        """A gateway has said that it runs. True: it is this one, and others may have taken it for dead."""
+        if name != self.name:
+            self._heard[name] = now
+            return False
+        before, self._own = self._own, now
+        return now - before > LEASE_S - BEAT_S
 
     def hear_leaving(self, name: str) -> None:
         """A gateway has said that it ends."""

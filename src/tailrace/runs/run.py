@@ -40,12 +40,13 @@ class Run:
             run's own end.
         is_recording: Whether pieces are still kept.
         content: Events kept that carry data of the answer.
+        refused_status: What its first client was told in the place of the function's head; 0: nothing.
     """
 
     __slots__ = (
         "_dialect", "_head_version", "_is_counting", "_journal", "_offered", "_record_version", "_splitter",
         "_subject", "_written_pieces", "_written_rest", "attendance", "bytes", "call", "content",
-        "first_content_at", "is_recording", "log", "policy", "record",
+        "first_content_at", "is_recording", "log", "policy", "record", "refused_status",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +60,7 @@ class Run:
         self.is_recording = True
         self.bytes = record.bytes
         self.content = 0
+        self.refused_status = 0
         self.first_content_at: float | None = record.first_content_at
         self._journal = journal
         self._subject = event_subject(record.id)
@@ -170,11 +172,13 @@ class Run:
             code, message = (error.code, error.message) if error is not None else ("", "")
             log.end = End(len(log.pieces), code, message)
         usage = find_usage(log.pieces, self.content) if self._is_counting else None
+        status = self.refused_status
         if error is not None and head is None:
-            self.record = self.record.moved(self.record.state, status=error.http_status)
+            status = error.http_status
         self._move(
             state, ended_at=time.time(), end_reason=reason, error=error.message if error else "", usage=usage,
             bytes=self.bytes, events=len(log.pieces), first_content_at=self.first_content_at,
+            status=status or self.record.status,
         )  # fmt: skip
         log.wake()
 
@@ -184,7 +188,17 @@ class Run:
         self._move(
             "queued", end_reason=reason, error=error.message if error else "", bytes=self.bytes, gateway="",
             events=len(self.log.pieces), first_content_at=self.first_content_at,
+            status=0 if self.refused_status else self.record.status,
         )  # fmt: skip
+
+    def say_again(self) -> None:
+        """Others may have closed it, as that of a dead gateway: its record is to say that it goes on.
+
+        One of the queue may be made by somebody else meanwhile.
+        """
+        if not self.record.is_over and not self.record.is_async:
+            self._record_version += 1
+            self._put()
 
     def snapshot(self) -> Record:
         """The record as it is now."""

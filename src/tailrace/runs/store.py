@@ -12,9 +12,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -23,6 +22,7 @@ from nats.aio.subscription import Subscription
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
 from tailrace.errors import RunsUnavailable
+from tailrace.runs.asking import asking, reading
 from tailrace.runs.claims import Claim, decode_claim, encode_claim
 from tailrace.runs.record import Record, decode_record, encode_record
 
@@ -31,10 +31,8 @@ RECORDS = "TAILRACE_RECORDS"
 _EVENT_SUBJECT = "tailrace.runs."
 _RECORD_SUBJECT = "tailrace.records.run."
 _CLAIM_SUBJECT = "tailrace.records.key."
-# How long one answer of JetStream is waited for, and how often what only reads is asked again: a server that
-# dies takes the question with it.
+# How long one answer of JetStream is waited for.
 ASK_S = 2.0
-READ_TRIES = 3
 # Messages asked for at once, and their bytes.
 _BATCH = 256
 _BATCH_BYTES = 2 * 1024 * 1024
@@ -45,8 +43,6 @@ _WRONG_SEQUENCE = (10071, 10164)
 _CLAIM_AGAIN_S = 0.02
 # A claim of which nobody knows whether it was kept is looked for so often, so many such claims at once.
 _UNCLAIM_TRIES, _UNCLAIM_AGAIN_S, _UNCLAIM_LIMIT = 30, 1.0, 1000
-_FAILURES = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +143,24 @@ class Store:
                 return
             place = batch[-1].place + 1
 
-    async def purge_events(self, run: str) -> None:
-        """Delete what is recorded of a run."""
+    async def purge_events(self, run: str, to_place: int = 0) -> None:
+        """Delete what is recorded of a run, up to this place; 0: all of it."""
         async with asking("delete a run's events"):
-            await self._js.purge_stream(EVENTS, subject=event_subject(run))
+            await self._js.purge_stream(
+                EVENTS, seq=to_place + 1 if to_place else None, subject=event_subject(run)
+            )
+
+    async def last_place(self, subject: str) -> int:
+        """Where a subject's last message is, as the stream's leader knows it; 0: there is none.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        async with asking("find a message"):
+            try:
+                return (await self._js.get_last_msg(stream_of(subject), subject)).seq or 0
+            except nats.js.errors.NotFoundError:
+                return 0
 
     # Records.
 
@@ -163,13 +173,16 @@ class Store:
         data = await self._last(record_subject(run))
         return decode_record(data) if data is not None else None
 
-    async def list_records(self, before: int | None, limit: int) -> tuple[list[tuple[int, Record]], bool]:
+    async def list_records(
+        self, before: int | None, limit: int
+    ) -> tuple[list[tuple[int, Record]], int | None]:
         """Records with their places, the one that changed last first, from before a place on.
 
         Args:
             before: None: from the newest on.
         Returns:
-            Also whether there may be more. Fewer than limit does not mean that there are none.
+            Also the place before which there may be more; None: there are none. It moves on where nothing was
+            found too.
         """
         async with asking("list runs"):
             state = (await self._js.stream_info(RECORDS)).state
@@ -184,17 +197,17 @@ class Store:
                 if record is not None:
                     found.append((kept.place, record))
             high = low - 1
-        return found, high >= state.first_seq or len(found) > limit
+        return found, high + 1 if high >= state.first_seq else None
 
-    async def every_record(self) -> AsyncIterator[Record]:
-        """All records, the one that was changed longest ago first."""
+    async def every_record(self) -> AsyncIterator[tuple[int, Record]]:
+        """All records with their places, the one that was changed longest ago first."""
         place, is_all = 1, False
         while not is_all:
             batch, is_all = await self._batch(RECORDS, _RECORD_SUBJECT + "*", place)
             for kept in batch:
                 record = decode_record(kept.data)
                 if record is not None:
-                    yield record
+                    yield kept.place, record
                 place = kept.place + 1
 
     # Claims.
@@ -240,19 +253,26 @@ class Store:
             for _ in range(_UNCLAIM_TRIES):
                 await asyncio.sleep(_UNCLAIM_AGAIN_S)
                 with contextlib.suppress(RunsUnavailable):
-                    async with asking("find an idempotency key"):
-                        kept = await self._js.get_last_msg(RECORDS, _CLAIM_SUBJECT + name)
-                    held = decode_claim(kept.data or b"")
-                    if held is not None and held.run == run:
-                        await self.release_claim(name)
+                    await self.release_claim(name, run)
                     return
         finally:
             self._unclaiming -= 1
 
-    async def release_claim(self, name: str) -> None:
-        """Let a key be used anew."""
+    async def release_claim(self, name: str, run: str) -> None:
+        """Let a key be used anew that this run holds; what another has claimed meanwhile stays.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        subject = _CLAIM_SUBJECT + name
         async with asking("forget an idempotency key"):
-            await self._js.purge_stream(RECORDS, subject=_CLAIM_SUBJECT + name)
+            try:
+                kept = await self._js.get_last_msg(RECORDS, subject)
+            except nats.js.errors.NotFoundError:
+                return
+            held = decode_claim(kept.data or b"")
+            if held is not None and held.run == run:
+                await self._js.purge_stream(RECORDS, seq=(kept.seq or 0) + 1, subject=subject)
 
     # Single messages, and the bounds.
 
@@ -262,7 +282,15 @@ class Store:
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
-        headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
+        return await self.replace_record(record, 0)
+
+    async def replace_record(self, record: Record, place: int) -> bool:
+        """Write a run's record, acknowledged, where the last one is at this place; False when it is not.
+
+        Raises:
+            RunsUnavailable: JetStream does not answer.
+        """
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(place)}
         async with asking("write a run's record"):
             try:
                 await self._js.publish(
@@ -305,7 +333,7 @@ class Store:
             except nats.js.errors.NotFoundError:
                 return None
 
-        return await _reading("find a run", ask)
+        return await reading("find a run", ask)
 
     async def _batch(self, stream: str, subject: str, place: int) -> tuple[list[Kept], bool]:
         """Up to a batch of a subject's messages from a place on; whether that is all there is now."""
@@ -322,7 +350,7 @@ class Store:
                 with contextlib.suppress(nats.errors.Error):
                     await answers.unsubscribe()
 
-        return await _reading("read", ask)
+        return await reading("read", ask)
 
 
 async def _read_batch(answers: Subscription) -> tuple[list[Kept], bool]:
@@ -339,38 +367,3 @@ async def _read_batch(answers: Subscription) -> tuple[list[Kept], bool]:
             raise nats.errors.Error(f"{status} {headers.get('Description', '')}")
         place, message_id = int(headers["Nats-Sequence"]), headers.get("Nats-Msg-Id", "")
         found.append(Kept(place, headers["Nats-Subject"], message.data, message_id))
-
-
-async def _reading(what: str, ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer to a question that may be asked again.
-
-    Raises:
-        RunsUnavailable: there was none.
-    """
-    async with asking(what):
-        for tries_left in range(READ_TRIES - 1, -1, -1):
-            try:
-                return await ask()
-            except _FAILURES:
-                if not tries_left:
-                    raise
-        raise AssertionError("a loop without an end")
-
-
-@contextlib.asynccontextmanager
-async def asking(what: str) -> AsyncIterator[None]:
-    """What NATS raises, as an error of ours.
-
-    Raises:
-        RunsUnavailable: JetStream did not do it.
-    """
-    try:
-        yield
-    except _FAILURES as failed:
-        raise RunsUnavailable(f"JetStream did not {what}: {words_of(failed)}") from failed
-
-
-def words_of(failed: BaseException) -> str:
-    """Why NATS failed, also where the exception has no words."""
-    late = isinstance(failed, TimeoutError | nats.errors.TimeoutError)
-    return str(failed) or ("it did not answer in time" if late else type(failed).__name__)

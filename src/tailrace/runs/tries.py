@@ -107,18 +107,27 @@ class Tries:
             record = replace(record, status=answer.status, bytes=size, events=events)
         return await self.end(record, "failed", reason, error)
 
-    async def reopen(self, run: str, function: str, created_at: float) -> Record:
-        """Have a run that has failed, maybe long ago, wait again as if nothing had been tried; its record.
+    async def reopen(self, run: str, function: str, created_at: float) -> bool:
+        """Have a run that has failed, maybe long ago, wait again as if nothing had been tried.
 
+        Returns:
+            False where that was done by somebody else, and the run goes on again or is done.
         Raises:
             RunsUnavailable: JetStream does not answer.
         """
-        record = await self._store.find_record(run)
+        store = self._store
+        place = await store.last_place(record_subject(run))
+        record = await store.find_record(run)
+        if record is not None and (record.state == "done" or (record.gateway and not record.is_over)):
+            return False
+        last = await store.last_place(event_subject(run))
         key = record.key if record is not None else ""
         waiting = Record(run, function, "queued", created_at, is_async=True, key=key)
-        await self._store.purge_events(run)
-        await self._store.publish(record_subject(run), encode_record(waiting))
-        return waiting
+        if not await store.replace_record(waiting, place):
+            return False
+        if last:
+            await store.purge_events(run, last)
+        return True
 
     async def end(self, record: Record, state: State, reason: str, error: str) -> Record:
         """End a run that nobody runs now, and tell its viewers."""

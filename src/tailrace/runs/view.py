@@ -87,7 +87,7 @@ class Writer:
         dialect = Dialect.NATIVE if self.form == "sse" else self._dialect
         if self.form == "raw" or dialect not in TELLING:
             return None
-        number = b"id: %b\n" % last.encode() if self.is_numbered else b""
+        number = b"id: %b\n" % last.encode() if self.is_numbered and not end.is_passing else b""
         return number + failure_frames(dialect, end.code, end.message, self.run)
 
     def too_slow(self, seq: int) -> bytes | None:
@@ -106,9 +106,10 @@ class Writer:
 
 def is_drained(after: int | None, end: End | None, writer_numbers_end: bool) -> bool:
     """Whether a viewer that has seen everything up to a number has seen the end too."""
-    if after is None or end is None:
+    if after is None or end is None or end.is_passing:
         return False
-    return after >= end.events + (1 if end.code and writer_numbers_end else 0)
+    last = end.events + (1 if end.code and writer_numbers_end else 0)
+    return after == last if end.is_partial else after >= last
 
 
 def _told(head: Head, piece: bytes) -> list[dict[str, object]]:
