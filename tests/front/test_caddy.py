@@ -21,6 +21,7 @@ from tailrace.front.process import find_caddy
 from tailrace.settings import load
 from tests.kit.edge import read_request
 from tests.kit.front import front_before
+from tests.kit.limits import no_more_files
 from tests.kit.loops import run
 from tests.kit.ps import ps
 
@@ -370,6 +371,31 @@ def test_a_caddy_that_dies_is_started_again(tmp_path: Path, victim: str) -> None
                     await asyncio.sleep(0.01)
                 while {keeper, caddy, 0} & set(caddy_pids()):
                     await asyncio.sleep(0.01)
+
+        assert b"ok" == body
+
+    run(main())
+
+
+def test_a_caddy_that_cannot_be_started_at_the_moment_is_started_later(tmp_path: Path) -> None:
+    """A gateway that has no file left when Caddy dies has one again, and then HTTPS answers again."""
+
+    async def main() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            writer.write(OK)
+
+        async with front_before(answer, tmp_path) as front:
+            _, caddy = caddy_pids()
+            with no_more_files():
+                os.kill(caddy, signal.SIGKILL)
+                async with asyncio.timeout(10):
+                    while not any("cannot be started" in line for line in front.told):
+                        await asyncio.sleep(0.01)
+
+            again_and_again = ("--retry", "8", "--retry-delay", "1", "--retry-all-errors")
+            async with front.curl(*again_and_again, f"{front.url}/function/fn") as curl:
+                body, _ = await curl.communicate()
 
         assert b"ok" == body
 

@@ -154,6 +154,13 @@ async def _keep(process: CaddyProcess, caddy: Path, plan: Plan, tell: Tell) -> N
             tell(f"caddy: {how}; starting it again in {pause_s:g} s")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-            process = await CaddyProcess.start(caddy, plan, tell)
+            while True:
+                try:
+                    process = await CaddyProcess.start(caddy, plan, tell)
+                    break
+                except OSError as failed:  # no file or process is free at this moment
+                    tell(f"caddy: it cannot be started: {failed.strerror}; again in {pause_s:g} s")
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
     finally:
         await process.aclose()

@@ -97,9 +97,15 @@ class _Server:
         try:
             while True:
                 began = loop.time()
-                self._child = await Child.start(self._command, lambda line: line, folder=self._folder)
-                code = await self._child.wait_gone()
-                logger.warning("NATS ended with %d and is started again%s", code, self._child.quote())
+                try:
+                    self._child = await Child.start(self._command, lambda line: line, folder=self._folder)
+                except OSError as failed:  # no file or process is free at this moment
+                    if self._child is None:
+                        raise
+                    logger.warning("NATS cannot be started now: %s", failed.strerror)
+                else:
+                    code = await self._child.wait_gone()
+                    logger.warning("NATS ended with %d and is started again%s", code, self._child.quote())
                 long_lived = loop.time() - began > AGAIN_MOST_S
                 again_s = AGAIN_S if long_lived else min(again_s * 2, AGAIN_MOST_S)
                 await asyncio.sleep(again_s)
