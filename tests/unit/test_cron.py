@@ -117,6 +117,26 @@ def test_moments_that_were_slept_through_are_not_made_up_for() -> None:
     assert 1 == bench.due(NOON + timedelta(hours=8, seconds=31))
 
 
+def test_a_clock_that_is_set_back_leaves_no_function_waiting_for_years() -> None:
+    """A machine begins with a wrong year, until it is told; a step of a moment calls nobody twice."""
+    bench = Bench()
+    bench.due(NOON + timedelta(days=2000))
+    bench.due(NOON)
+
+    called = [bench.due(NOON + timedelta(seconds=s)) for s in (29, 30, 29.9, 30.1, 90)]
+
+    assert [0, 1, 0, 0, 1] == called
+
+
+def test_an_interval_of_any_length_goes_on() -> None:
+    """No rounding gives a moment back as the one after itself."""
+    schedule, moment = parse_schedule("@every 1.1s"), NOON
+    for _ in range(100):
+        later = schedule.next_after(moment)
+        assert moment < later <= moment + timedelta(seconds=1.1)
+        moment = later
+
+
 def test_a_new_schedule_counts_from_its_deployment_and_a_removed_function_is_forgotten() -> None:
     bench = Bench("@every 1h")
     bench.due(NOON)
