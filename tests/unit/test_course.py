@@ -72,6 +72,14 @@ def _reply(given: dict[str, Any]) -> Reply:
     return Reply(given["status"], headers, given.get("body", "").encode())
 
 
+def test_an_error_event_nested_without_end_is_an_event_like_others() -> None:
+    """What a function says can end a stream, but not with Python's own error."""
+    course = Course(0)
+    course.replied(Reply(200, {"content-type": "text/event-stream"}))
+
+    assert "READ" == course.event(ServerEvent("error", "[" * 200_000)).name
+
+
 @pytest.mark.parametrize("name", ["stream", "attach", "stop"])
 def test_both_loops_take_the_same(name: str) -> None:
     """What awaits and what blocks differ in the client of httpx, and in nothing else that can be given."""
