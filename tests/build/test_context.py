@@ -13,6 +13,7 @@ from tailrace.build.bundle import Process
 from tailrace.build.context import Context, handler_process, pack_context, read_context
 from tailrace.build.dockerfile import parse_dockerfile
 from tailrace.build.stock import STOCK, fingerprint, kind_of
+from tailrace.build.templatefile import read_template_file
 from tailrace.build.templates import Kind, find_template
 from tailrace.errors import InvalidBundle, TooLarge
 
@@ -519,6 +520,16 @@ def test_a_dockerfile_s_words_mean_what_they_mean_to_docker(line: str, expected:
     found = parse_dockerfile(f"FROM a\nENV B=b\n{line}\n", {}).env
 
     assert {"B": "b", **expected} == found
+
+
+def test_a_template_file_is_bounded_as_it_is_written_out(tmp_path: Path) -> None:
+    """Aliases made 720 MB of 65 KB."""
+    (tmp_path / "template.yml").write_text(
+        "build_options:\n- &a {name: b, packages: [" + "a," * 10_000 + "]}\n" + "- *a\n" * 9000
+    )
+
+    with pytest.raises(InvalidBundle, match="names over 10,000 packages"):
+        read_template_file(tmp_path)
 
 
 def test_variables_are_not_put_in_place_without_bound() -> None:
