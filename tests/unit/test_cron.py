@@ -34,6 +34,7 @@ def at(text: str) -> datetime:
         ("0 0 * * *; @every 10m", "2026-11-27T12:10:00"), (" @midnight ; ", "2026-11-28T00:00:00"),
         ("*/59 * * * *", "2026-11-27T12:59:00"), ("0-30/15,45 * * * *", "2026-11-27T12:15:00"),
         ("0 0 * jan-FEB mon,Fri", "2027-01-01T00:00:00"), ("0 0 * * 7", "2026-11-29T00:00:00"),
+        ("0 0 1,15 * 1", "2026-11-30T00:00:00"), ("0 0 */7 * 1", "2027-02-01T00:00:00"),
     ],
 )  # fmt: skip
 def test_a_schedule_says_when_it_comes_next(text: str, expected: str) -> None:
@@ -126,6 +127,18 @@ def test_a_clock_that_is_set_back_leaves_no_function_waiting_for_years() -> None
     called = [bench.due(NOON + timedelta(seconds=s)) for s in (29, 30, 29.9, 30.1, 90)]
 
     assert [0, 1, 0, 0, 1] == called
+
+
+def test_a_clock_that_is_set_back_by_an_hour_calls_nobody_twice() -> None:
+    """What was called is called; the next moment is the one after it."""
+    bench = Bench("@hourly")
+    bench.due(at("2026-11-27T09:59:00"))
+
+    called = [
+        bench.due(at(f"2026-11-27T{time}:00")) for time in ("10:00", "09:10", "10:00", "10:59", "11:00")
+    ]
+
+    assert [1, 0, 0, 0, 1] == called
 
 
 def test_an_interval_of_any_length_goes_on() -> None:

@@ -19,8 +19,9 @@ logger = logging.getLogger(__name__)
 
 # A moment that passed longer ago (the machine slept) is missed, and not made up for.
 LATE_S = 30.0
-# A clock that was set back by more than this was wrong before: what is due counts from now on.
-SET_BACK_S = 30.0
+# A clock that was set back by more than this was wrong before: what is due counts from now on. After less
+# no moment comes twice. Source: cron(8), which draws the same line.
+SET_BACK_S = 3 * 3600.0
 # How long until a deployment is seen that nobody tells of.
 LOOK_S = 1.0
 
