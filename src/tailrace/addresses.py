@@ -62,9 +62,8 @@ def read_nats_urls(text: str) -> tuple[str, ...]:
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     if found == (OFF,):
         return ()
-    if found != (EMBEDDED,) and not all(
-        re.fullmatch(r"(?:nats|tls)://[A-Za-z0-9.:\[\]-]{1,255}", url) for url in found
-    ):
+    are_urls = all(re.fullmatch(r"(?:nats|tls)://[A-Za-z0-9.:\[\]-]{1,255}", url) for url in found)
+    if found != (EMBEDDED,) and not (found and are_urls):
         raise ValueError(
             "embedded, off, or URLs such as nats://127.0.0.1:4222 or tls://nats.example.com; credentials go "
             "into a file (nats_creds)"

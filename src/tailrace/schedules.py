@@ -41,8 +41,8 @@ class Schedule:
         """The first moment after this one. ``@every`` counts from 1970, so that every gateway agrees."""
         found = [next(CronSim(cron, moment)) for cron in self.crons]
         for every_s in self.every_s:
-            past = (moment - _EPOCH).total_seconds()
-            found.append(_EPOCH + timedelta(seconds=(past // every_s + 1) * every_s))
+            every = timedelta(seconds=every_s)  # whole microseconds: no float puts a moment before itself
+            found.append(_EPOCH + ((moment - _EPOCH) // every + 1) * every)
         return min(found)
 
 

@@ -22,7 +22,7 @@ def read_file(path: Path, known: Sequence[str]) -> dict[str, object]:
         found: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as failed:
         raise InvalidRequest(f"settings file '{path}' cannot be read: {failed.strerror}") from failed
-    except ValueError as failed:  # of TOML or of UTF-8
+    except (ValueError, RecursionError) as failed:  # of TOML or of UTF-8
         raise InvalidRequest(f"settings file '{path}' is not TOML: {failed}") from failed
     for key in found:
         if key not in known:
@@ -40,7 +40,11 @@ def of_file(name: str, parse: Callable[[str], object], given: object, path: Path
     Raises:
         InvalidRequest: it is no value of this setting.
     """
-    shown = f"settings file '{path}': {name} = {without_password(json.dumps(given, default=str)):.200}"
+    try:
+        as_json = json.dumps(given, default=str)
+    except ValueError:
+        as_json = "a number of too many digits"
+    shown = f"settings file '{path}': {name} = {without_password(as_json):.200}"
     try:
         value = parse(_as_text(given))
     except ValueError as expected:

@@ -10,7 +10,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     """A whole number within bounds."""
 
     def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        if not (text.isascii() and text.isdigit() and len(text) <= 20) or not low <= int(text) <= high:
             raise ValueError(f"a whole number from {low} to {high}")
         return int(text)
 
@@ -71,4 +71,9 @@ def file(text: str) -> Path | None:
 
 def path(text: str) -> Path:
     """A path, made absolute."""
-    return Path(text).expanduser().absolute()
+    if not text or "\0" in text:
+        raise ValueError("a path")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:  # '~' or '~name' without a home
+        raise ValueError("a path; this system knows no home folder for its '~'") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from tailrace.build.assembly import assemble
 from tailrace.build.bundle import Process
 from tailrace.build.context import Context, handler_process, pack_context, read_context
+from tailrace.build.dockerfile import parse_dockerfile
 from tailrace.build.stock import STOCK, fingerprint, kind_of
+from tailrace.build.templatefile import read_template_file
 from tailrace.build.templates import Kind, find_template
 from tailrace.errors import InvalidBundle, TooLarge
 
@@ -498,3 +501,46 @@ def test_a_program_of_a_system_is_this_machine_s(tmp_path: Path) -> None:
 
     assert context.process is not None
     assert "/usr/bin/cat" == context.process.fprocess
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ENV A='$B' C=\\$B D=\"\\$B\" E=$B", {"A": "$B", "C": "$B", "D": "$B", "E": "b"}),
+        ("ENV A=\\'$B\\' C='it is $B'", {"A": "'b'", "C": "it is $B"}),
+        ("ARG X='pa$B'\nENV A=$X", {"A": "pa$B"}),
+        ('ENV A "one $B"', {"A": "one b"}),
+        ("ENV A=on\\\ne", {"A": "one"}),
+        ('RUN grep x <<< "word"\nENV A=1', {"A": "1"}),
+        ("RUN echo $((1<<n)) 'a << b'\nENV A=1", {"A": "1"}),
+        ("RUN <<EOF cat\nENV A=2\nEOF\nENV A=1", {"A": "1"}),
+        ("RUN cat <<-'END' >f\nENV A=2\n\tEND\nENV A=1", {"A": "1"}),
+    ],
+)
+def test_a_dockerfile_s_words_mean_what_they_mean_to_docker(line: str, expected: dict[str, str]) -> None:
+    """Quotes, backslashes, continued lines, and what is a here-document and what only looks like one."""
+    found = parse_dockerfile(f"FROM a\nENV B=b\n{line}\n", {}).env
+
+    assert {"B": "b", **expected} == found
+
+
+def test_a_template_file_is_bounded_as_it_is_written_out(tmp_path: Path) -> None:
+    """Aliases made 720 MB of 65 KB."""
+    (tmp_path / "template.yml").write_text(
+        "build_options:\n- &a {name: b, packages: [" + "a," * 10_000 + "]}\n" + "- *a\n" * 9000
+    )
+
+    with pytest.raises(InvalidBundle, match="names over 10,000 packages"):
+        read_template_file(tmp_path)
+
+
+def test_variables_are_not_put_in_place_without_bound() -> None:
+    """A Dockerfile of 216 KB could have asked for 1.6 GB."""
+    text = f"FROM a\nENV A={'x' * 16000}\nENV B=x{'$A' * 100_000}\n"
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidBundle, match="a value of over 16,384 characters"):
+            parse_dockerfile(text, {})
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()

@@ -263,3 +263,31 @@ def test_pruning_keeps_what_is_tagged_kept_or_young(tmp_path: Path) -> None:
     run(act())
     assert {tagged.digest, kept.digest, "tags"} == entries(tmp_path)
     assert not [name for name in os.listdir(tmp_path / "bundles") if name.startswith(TEMPORARY)]  # noqa: PTH208
+
+
+@pytest.mark.parametrize("how", ["resolved", "put again"])
+def test_a_bundle_that_is_about_to_be_used_is_young_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Its deployment or tag is on its way: another's upload, which prunes, must not take it from under it."""
+    store, bundle = open_store(tmp_path), make_bundle(tmp_path / "f")
+    folder = tmp_path / "bundles" / bundle.digest
+
+    async def use() -> None:
+        if how == "resolved":
+            store.resolve(f"f@sha256:{bundle.digest}")
+        else:
+            await store.put(bundle.digest, in_pieces(bundle.data))
+
+    async def act() -> list[str]:
+        await store.put(bundle.digest, in_pieces(bundle.data))
+        born = folder.stat().st_ctime
+        monkeypatch.setattr("tailrace.build.store.time.time", lambda: born + 600.001)
+        await use()
+        async with asyncio.timeout(10):
+            while folder.stat().st_ctime <= born + 0.001:  # the file system's clock has ticks
+                await use()
+        return await store.prune([])
+
+    assert [] == run(act())
+    assert folder.is_dir()

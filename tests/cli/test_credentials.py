@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,36 @@ def test_a_saved_password_is_private_and_leaves_the_others(tmp_path: Path) -> No
     ]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [p.name for p in path.parent.iterdir()] == ["config.yml"]
+
+
+def test_what_a_killed_login_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """It holds a password, and a process of the same number, as a container's are, must not stumble on it."""
+    env = {"OPENFAAS_CONFIG": str(tmp_path)}
+    for pid in (os.getpid(), 7):
+        (tmp_path / f".config.yml.{pid}").write_text("auths:\n- token: MQ==\n")
+
+    save_basic("http://one", "Basic MQ==", env)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yml"]
+
+
+def test_logins_at_once_keep_each_other_s_passwords(tmp_path: Path) -> None:
+    """Each is another process that reads the file and writes it anew."""
+    code = "import sys; from tailrace.cli.credentials import save_basic; sys.stdin.read(1)\n"
+    code += (
+        "for n in range(5): save_basic(f'http://{sys.argv[1]}-{n}', 'Basic MQ==', {'OPENFAAS_CONFIG': '.'})"
+    )
+    logins = [
+        subprocess.Popen([sys.executable, "-c", code, str(number)], cwd=tmp_path, stdin=subprocess.PIPE)
+        for number in range(4)
+    ]
+    for login in logins:
+        assert login.stdin is not None
+        login.stdin.close()
+    ended = [login.wait(30) for login in logins]
+
+    assert [0] * 4 == ended
+    assert 20 == len(yaml.safe_load((tmp_path / "config.yml").read_text())["auths"])
 
 
 def test_a_broken_file_is_told(tmp_path: Path) -> None:

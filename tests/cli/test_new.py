@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,37 @@ functions:
 configuration:
   copy: []
 """
+
+
+def test_a_full_disk_leaves_the_stack_file_as_it_was(tmp_path: Path) -> None:
+    """It is somebody's work; the folder that was begun is taken back."""
+    stack = tmp_path / "stack.yaml"
+    text = STACK + "# a comment\n" * 1000
+    stack.write_text(text)
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+    code += "from tailrace.cli.main import main; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, "new", "two", "--append", "stack.yaml"],
+        cwd=tmp_path, env={"HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True,
+        timeout=60,
+    )  # fmt: skip
+
+    assert 1 == done.returncode
+    assert text == stack.read_text()
+    assert ["stack.yaml"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_appending_keeps_the_file_s_rights_and_a_link_to_it(tmp_path: Path) -> None:
+    (tmp_path / "real.yaml").write_text(STACK)
+    (tmp_path / "real.yaml").chmod(0o640)
+    (tmp_path / "stack.yaml").symlink_to("real.yaml")
+
+    make("two", "python3-flask", Path("stack.yaml"), tmp_path)
+
+    assert (tmp_path / "stack.yaml").is_symlink()
+    assert 0o640 == stat.S_IMODE((tmp_path / "real.yaml").stat().st_mode)
+    assert "  two:\n" in (tmp_path / "real.yaml").read_text()
 
 
 def test_appending_keeps_every_byte_that_was_there(tmp_path: Path) -> None:

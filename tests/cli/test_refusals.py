@@ -60,6 +60,7 @@ def test_a_command_line_that_is_not_understood_ends_with_2(shell: Shell, line: s
         ("logs f --since 99999999h", "is no time"),
         ("logs f --since 0001-01-01T00:00:00", "error: "),
         ("store list -u ftp://x/y", "cannot be read by ftp://"),
+        ("serve --port 0 --state-dir ~nosuchuser/x", "no home folder"),
     ],
 )
 def test_odd_values_are_told_in_a_line(shell: Shell, line: str, words: str) -> None:
@@ -76,7 +77,6 @@ def test_odd_values_are_told_in_a_line(shell: Shell, line: str, words: str) -> N
     [
         ("diff -f ~nosuchuser/stack.yaml", "no home folder"),
         ("template pull ~nosuchuser/x", "no home folder"),
-        ("serve --port 0 --state-dir ~nosuchuser/x", "no home folder"),
         (f"diff -f {'a' * 300}", "cannot be used: File name too long"),
         ("build -f long.yaml", "cannot be used: File name too long"),
         ("build -f socket.yaml", "fn/left' cannot be packed: "),
@@ -215,6 +215,26 @@ def test_ctrl_c_at_a_password_ends_with_130(shell: Shell) -> None:
         process.kill()
         process.wait()
         os.close(ours)
+
+
+def test_ctrl_c_leaves_no_json_behind(shell: Shell) -> None:
+    """What a script reads is an answer or nothing, not `null`."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with shell.start("list", "--json", "--gateway", url) as running:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)
+                code, _ = running.stop()
+
+    assert (130, "") == (code, running.text)
+
+
+def test_a_password_that_is_no_text_is_told(shell: Shell) -> None:
+    done = shell.run("login", "--password-stdin", stdin=b"\xff\xfe", PYTHONUTF8="1")
+
+    assert 1 == done.returncode
+    assert done.stderr.startswith("error: the password on stdin is not UTF-8")
 
 
 def test_no_password_is_told_from_a_wrong_one(shell: Shell) -> None:

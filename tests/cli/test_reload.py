@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
@@ -65,6 +66,38 @@ def test_a_changed_file_is_in_force_for_the_next_call(serve: Serve, tmp_path: Pa
         assert '"code":"timeout_idle"' in new
         assert "event: error" not in text
         assert text.endswith("event: end\ndata: {}\n\n")
+
+
+@pytest.mark.parametrize("line", ['tls_cert = "~nobody-here/x"', f"queue_limit = {'[' * 5000}"])
+def test_a_file_that_cannot_be_read_at_all_ends_no_gateway(serve: Serve, tmp_path: Path, line: str) -> None:
+    """Neither a home that nobody has nor brackets without an end are more than a mistake."""
+    file = tmp_path / "settings.toml"
+    file.write_text("queue_limit = 5\n")
+    with serve.start("--settings", str(file)) as (running, url):
+        file.write_text(f"{line}\n")
+
+        done = reload(serve)
+
+        assert (1, 200) == (done.returncode, httpx.get(f"{url}/healthz").status_code)
+        assert "error: not reloaded, the settings stay as they are: settings file" in done.stderr
+        running.wait_for(r"^tailrace +not reloaded, the settings stay as they are: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another process's limits are Linux's")
+def test_a_reload_on_a_full_disk_ends_no_gateway(tmp_path: Path) -> None:
+    """What cannot be written for `tailrace reload` stands in the log; the settings are in force."""
+    file = tmp_path / "settings.toml"
+    file.write_text("queue_limit = 5\n")
+    serve = Serve(Shell(tmp_path, {"PYTHONDONTWRITEBYTECODE": "1"}), tmp_path / "state")  # which would be cut
+    with serve.start("--settings", str(file)) as (running, url):
+        file.write_text("queue_limit = 6\n")
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+
+        running.process.send_signal(signal.SIGHUP)
+
+        running.wait_for(r"^tailrace +queue_limit 5 -> 6 calls")
+        running.wait_for(r"^tailrace +`tailrace reload` cannot be told, reload.json cannot be written: File ")
+        assert 200 == httpx.get(f"{url}/healthz").status_code
 
 
 def test_a_broken_file_changes_nothing(serve: Serve, tmp_path: Path) -> None:

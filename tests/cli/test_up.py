@@ -162,6 +162,21 @@ def test_the_stack_file_is_followed(shell: Shell, state: Path) -> None:
         running.wait_for(r"^talk +new code answers after")
 
 
+def test_a_function_that_leaves_the_stack_file_while_it_starts_is_removed(shell: Shell, state: Path) -> None:
+    """It is gone at once, not at the save after, and nobody says that it is ready."""
+    file = shell.folder / "stack.yaml"
+    before = file.read_text()
+    assert shell.run("new", "slow", "--append", "stack.yaml").returncode == 0
+    (shell.folder / "slow/handler.py").write_text(f"import time\n\ntime.sleep(30)\n{HANDLER}")
+    with up(shell, state) as (running, url):
+        file.write_text(before)
+
+        running.wait_for(r"^slow +removed$")
+
+        assert ["talk"] == [one["name"] for one in httpx.get(f"{url}/system/functions").json()]
+        assert not re.search(r"^slow +ready", running.text, re.MULTILINE)
+
+
 def test_secrets_do_not_outlive_it(shell: Shell, state: Path) -> None:
     """What it put into the state directory goes with it; what was there before stays."""
     kept = state / "secrets/openfaas-fn"

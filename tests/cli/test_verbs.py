@@ -7,12 +7,16 @@ import hmac
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
+from tailrace.wire.openfaas import FunctionStatus
 from tests.kit.cli import Shell
 from tests.kit.gateway import Town, running_town
 
@@ -79,6 +83,43 @@ def test_ready_waits_for_the_gateway_and_for_a_function(shell: Shell) -> None:
     assert 0 == gateway.returncode == function.returncode
     assert "is ready" in gateway.stdout
     assert {"ready": True, "attempts": 1} == json.loads(function.stdout)
+
+
+class _Starting(BaseHTTPRequestHandler):
+    """A proxy: 502 until the gateway behind it answers the third request."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        status = FunctionStatus(
+            name="f", image="f:1", created_at="2026-01-01T00:00:00Z", replicas=1, available_replicas=1
+        )
+        body = msgspec.json.encode(status) if self.asked > 2 else b"bad gateway"
+        self.send_response(200 if self.asked > 2 else 502)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_ready_waits_for_a_function_behind_a_proxy_whose_gateway_starts(shell: Shell) -> None:
+    """502 is no reason to give up, for a function as little as for the gateway."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Starting) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+
+        done = shell.run(
+            "ready", "f", "--interval", "10ms", "-g", f"http://127.0.0.1:{proxy.server_port}", "--json"
+        )
+
+        proxy.shutdown()
+        thread.join()
+
+    assert 0 == done.returncode, done.stderr
+    assert {"ready": True, "attempts": 3} == json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("what", [("nothere",), ("-g", "http://127.0.0.1:1")])

@@ -246,6 +246,31 @@ def test_a_wrong_request_gets_an_error_object(mock: Mock, request_bytes: bytes, 
     assert json.loads(data.partition(b"\r\n\r\n")[2])["error"]["message"]
 
 
+def test_a_status_that_stands_in_no_registry_is_answered(mock: Mock) -> None:
+    """Some APIs say 529 when they are overloaded."""
+    with connect(mock) as sock:
+        sock.sendall(request_for("status=529"))
+
+        assert read_until(sock, b"}}").startswith(b"HTTP/1.1 529 Unknown\r\n")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ('"model":"mock?ttft=0&tps=0","messages":[{"role":"user","content":"\\ud83d"}]', b"200"),
+        ('"model":"\\ud83d?ttft=0&tps=0","messages":[{"role":"user","content":"hi"}]', b"200"),
+        ('"messages":[{"role":"user","content":"hi"}],"mock":{"\\ud83d":1}', b"400"),
+    ],
+)
+def test_half_a_character_is_answered(mock: Mock, fields: str, status: bytes) -> None:
+    """Clients cut texts within a pair of surrogates."""
+    body = f"{{{fields}}}".encode()
+    with connect(mock) as sock:
+        sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+        assert read_until(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 " + status)
+
+
 def test_deep_json_is_refused(mock: Mock) -> None:
     """A body that would exhaust the stack is a bad request, not the end of the mock."""
     body = b"[" * 200_000

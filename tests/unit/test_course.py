@@ -12,6 +12,7 @@ import pytest
 
 from tailrace.client import streams, sync
 from tailrace.client.course import Course, Reply
+from tailrace.client.steps import Resume, call_target
 from tailrace.errors import CallRefused, RunFailed, TailraceError
 from tailrace.wire.runs import RunRecord
 from tailrace.wire.sse import ServerEvent
@@ -70,6 +71,27 @@ def _reply(given: dict[str, Any]) -> Reply:
     }
     headers = {names[key]: value for key, value in given.items() if key in names}
     return Reply(given["status"], headers, given.get("body", "").encode())
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "expected"), [("mine", "", "mine"), ("mine", "other", "other"), ("", "other", "other")]
+)
+def test_a_key_among_the_headers_is_the_calls(given: str, key: str, expected: str) -> None:
+    """Beside it a random one was sent, which counted: who called again with his key began a second run."""
+    headers = {"Idempotency-Key": given} if given else {}
+
+    target = call_target("http://gw/function/f", "", b"x", headers, Resume(key=key), "")
+
+    sent = target.ask(Course(1)).headers
+    assert [expected] == [value for name, value in sent if name == "idempotency-key"]
+
+
+def test_an_error_event_nested_without_end_is_an_event_like_others() -> None:
+    """What a function says can end a stream, but not with Python's own error."""
+    course = Course(0)
+    course.replied(Reply(200, {"content-type": "text/event-stream"}))
+
+    assert "READ" == course.event(ServerEvent("error", "[" * 200_000)).name
 
 
 @pytest.mark.parametrize("name", ["stream", "attach", "stop"])

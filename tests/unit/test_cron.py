@@ -34,6 +34,7 @@ def at(text: str) -> datetime:
         ("0 0 * * *; @every 10m", "2026-11-27T12:10:00"), (" @midnight ; ", "2026-11-28T00:00:00"),
         ("*/59 * * * *", "2026-11-27T12:59:00"), ("0-30/15,45 * * * *", "2026-11-27T12:15:00"),
         ("0 0 * jan-FEB mon,Fri", "2027-01-01T00:00:00"), ("0 0 * * 7", "2026-11-29T00:00:00"),
+        ("0 0 1,15 * 1", "2026-11-30T00:00:00"), ("0 0 */7 * 1", "2027-02-01T00:00:00"),
     ],
 )  # fmt: skip
 def test_a_schedule_says_when_it_comes_next(text: str, expected: str) -> None:
@@ -115,6 +116,38 @@ def test_moments_that_were_slept_through_are_not_made_up_for() -> None:
     assert (0, 1) == (len(missed.due), len(missed.skipped))
     assert "was missed" in missed.skipped[0][1]
     assert 1 == bench.due(NOON + timedelta(hours=8, seconds=31))
+
+
+def test_a_clock_that_is_set_back_leaves_no_function_waiting_for_years() -> None:
+    """A machine begins with a wrong year, until it is told; a step of a moment calls nobody twice."""
+    bench = Bench()
+    bench.due(NOON + timedelta(days=2000))
+    bench.due(NOON)
+
+    called = [bench.due(NOON + timedelta(seconds=s)) for s in (29, 30, 29.9, 30.1, 90)]
+
+    assert [0, 1, 0, 0, 1] == called
+
+
+def test_a_clock_that_is_set_back_by_an_hour_calls_nobody_twice() -> None:
+    """What was called is called; the next moment is the one after it."""
+    bench = Bench("@hourly")
+    bench.due(at("2026-11-27T09:59:00"))
+
+    called = [
+        bench.due(at(f"2026-11-27T{time}:00")) for time in ("10:00", "09:10", "10:00", "10:59", "11:00")
+    ]
+
+    assert [1, 0, 0, 0, 1] == called
+
+
+def test_an_interval_of_any_length_goes_on() -> None:
+    """No rounding gives a moment back as the one after itself."""
+    schedule, moment = parse_schedule("@every 1.1s"), NOON
+    for _ in range(100):
+        later = schedule.next_after(moment)
+        assert moment < later <= moment + timedelta(seconds=1.1)
+        moment = later
 
 
 def test_a_new_schedule_counts_from_its_deployment_and_a_removed_function_is_forgotten() -> None:

@@ -48,6 +48,16 @@ def shown(numbers: Numbers, table: Table) -> Scrape:
     return Scrape(body.decode())
 
 
+def test_a_format_of_no_version_is_answered_as_none() -> None:
+    """The library stumbles over it; a scraper gets the usual format."""
+    accept = "application/openmetrics-text; version=abc"
+
+    body, content_type = render(take_snapshot(Numbers(), Table()), FAMILIES, accept)
+
+    assert "text/plain; version=0.0.4; charset=utf-8" == content_type
+    assert b"tailrace_info" in body
+
+
 def test_openfaas_names_to_the_letter() -> None:
     """Lines as its gateway writes them: dashboards and alerts ask for these."""
     numbers = Numbers()

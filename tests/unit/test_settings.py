@@ -72,6 +72,12 @@ def test_a_file_holds_every_kind_of_value(file: Path) -> None:
         ("[port]", "port = {} is not valid: expected a whole number"),
         ("settings = 'other'", "'settings' is not a setting"),
         ("port = ", "is not TOML: Invalid value"),
+        (f"port = {'[' * 5000}", "is not TOML: maximum recursion depth"),
+        (f"port = 0x{'f' * 5000}", "port = a number of too many digits is not valid: expected"),
+        ('tls_cert = "~nobody-here/x"', "tls_cert = .* is not valid: expected a path; .* no home folder"),
+        ('state_dir = "a\\u0000b"', r"state_dir = .* is not valid: expected a path"),
+        ('state_dir = ""', 'state_dir = "" is not valid: expected a path'),
+        ("nats_url = []", "nats_url = \\[\\] is not valid: expected embedded, off, or URLs"),
         ("\udcff", "is not TOML: 'utf-8' codec"),
     ],
 )
@@ -107,6 +113,13 @@ def test_a_value_of_the_environment_names_its_variable() -> None:
     """The person finds where it was said."""
     with pytest.raises(InvalidRequest, match=r"^TAILRACE_PORT=x is not valid: expected a whole number"):
         load(env={"TAILRACE_PORT": "x"})
+
+
+@pytest.mark.parametrize("name", ["TAILRACE_STATE_DIR", "TAILRACE_SECRET_MOUNT_PATH", "TAILRACE_NATS_URL"])
+def test_a_variable_that_is_empty_means_neither_this_folder_nor_off(name: str) -> None:
+    """A shell's variable that nobody set puts no secrets into the current folder and loses no calls."""
+    with pytest.raises(InvalidRequest, match=rf"^{name}= is not valid: expected "):
+        load(env={name: ""})
 
 
 def test_every_default_parses() -> None:

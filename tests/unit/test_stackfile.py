@@ -293,6 +293,12 @@ def test_code_that_is_missing_is_told_of_functions_that_are_chosen(folder: Path)
             stack.select(pattern=name)
 
 
+def test_an_environment_file_of_an_impossible_name_is_an_error(folder: Path) -> None:
+    """No file's name holds a NUL."""
+    told = refusal(folder, FN + '    environment_file: ["a\\0b"]\n').message
+    assert "a\\x00b' is the name of no file" in told
+
+
 def test_a_missing_environment_file_is_an_error(folder: Path) -> None:
     """A function is never deployed with half its settings."""
     assert "cannot read" in refusal(folder, FN + "    environment_file: [none.yml]\n").message

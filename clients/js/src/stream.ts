@@ -28,7 +28,7 @@ export interface StreamOptions extends Common {
   body?: BodyInit | null | undefined;
   /** Whether to record the run and go on after a cut. Default true; false: one request, as it is. */
   resume?: boolean | undefined;
-  /** The call's `Idempotency-Key`: the same key and request never start a second run. Default: a random one. */
+  /** The call's `Idempotency-Key`: the same key and request never start a second run. Default: that of `headers`, else random. */
   key?: string | undefined;
   /** What becomes of the run when nobody reads it any more, within what the function allows. */
   onDisconnect?: "cancel" | "continue" | `grace:${string}` | undefined;
@@ -223,10 +223,11 @@ export function stream(url: string | URL, options: StreamOptions = {}): Stream {
   if (!headers.has("accept")) headers.set("accept", "text/event-stream");
   if (isResumed) {
     headers.set("x-tailrace-record", "1");
-    headers.set("idempotency-key", options.key ?? randomKey());
+    headers.set("idempotency-key", options.key ?? headers.get("idempotency-key") ?? randomKey());
     if (options.onDisconnect) headers.set("x-tailrace-on-disconnect", options.onDisconnect);
   }
   own.delete("content-type");
+  own.delete("idempotency-key");
   new Request(target, { method, headers, body: options.body == null ? null : "" }); // throws what cannot be sent
   let body: Promise<ArrayBuffer> | undefined;
   const call = async (signal: AbortSignal): Promise<Response> => {

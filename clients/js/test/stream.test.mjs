@@ -130,6 +130,12 @@ test("a body is sent again as it was, under the same key, and asks to be recorde
   assert.deepEqual(told[0].slice(4), ["1", "grace:5s", "1"]);
 });
 
+test("a key among the headers is the call's, and no other takes its place", async () => {
+  answer = (request, response, count) => (count === 1 ? cut(request, response) : rest(request, response));
+  assert.deepEqual(await read(stream(`${url}/function/f`, { headers: { "Idempotency-Key": "mine" } })), ["a", "b"]);
+  assert.deepEqual(asked.map(({ headers }) => headers["idempotency-key"]), ["mine", undefined]);
+});
+
 test("the rest of a cut stream is asked for with the credential and without the request's own headers", async () => {
   answer = (request, response, count) => (count === 1 ? cut(request, response) : rest(request, response));
   const headers = { authorization: "Bearer x", "content-type": "text/plain" };

@@ -25,7 +25,10 @@ _MAX_RUN = 8 * 1024
 _INSTRUCTION = re.compile(r"\s*([A-Za-z]+)\s+(.*)", re.DOTALL)
 _FROM = re.compile(r"(?:--platform=\S+\s+)?(\S+)(?:\s+[Aa][Ss]\s+(\S+))?\s*")
 _FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?\s+")
-_HEREDOC = re.compile(r"<<-?\s*([\"']?)([A-Za-z_][A-Za-z0-9_]*)\1")
+# A word of its own, as BuildKit has it: neither `<<<word` nor `$((1<<n))` begins a here-document.
+_HEREDOC = re.compile(r"(?<!\S)\d*<<-?([\"']?)([A-Za-z_][A-Za-z0-9_]*)\1(?!\S)")
+# Of an ENV or ARG, where a dollar stands for itself: within single quotes, and after a backslash.
+_LITERAL = re.compile(r"""("(?:\\.|[^"\\])*"|\\[^$])|('[^']*'|\\\$)""", re.DOTALL)
 _VARIABLE = re.compile(
     r"\\(?P<escaped>\$)|\$(?:(?P<plain>[A-Za-z_]\w*)"
     r"|\{(?P<braced>[A-Za-z_]\w*)(?:(?P<how>:?[-+])(?P<word>[^{}]*))?\})"
@@ -121,7 +124,7 @@ def _read_stage(stage: _Stage, arguments: Mapping[str, str], result: Dockerfile)
         elif word == "ENV":
             pairs = _env_pairs(rest)
             seen = known | result.env  # ENV wins over ARG
-            result.env |= {key: _expand(value, seen) for key, value in pairs}
+            result.env |= {key: _expand_word(value, seen) for key, value in pairs}
         elif word == "WORKDIR":
             result.workdir = posixpath.normpath(
                 posixpath.join(result.workdir, _unquoted(_expand(rest, known | result.env)))
@@ -158,7 +161,7 @@ def _instructions(text: str) -> Iterator[tuple[str, str]]:
     lines = iter(text.splitlines())
     count = 0
     for line in lines:
-        whole = " ".join(_continued(line, lines))
+        whole = "".join(_continued(line, lines))
         matched = _INSTRUCTION.fullmatch(whole)
         if matched is None:
             continue  # ONBUILD and the like never stand alone; a word without a rest says nothing
@@ -189,20 +192,20 @@ def _continued(line: str, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _set_argument(rest: str, arguments: Mapping[str, str], known: dict[str, str]) -> None:
-    for part in _split(rest, "ARG"):
+    for part in _split(_keep_literals(rest), "ARG"):
         name, equals, default = part.partition("=")
         if name in arguments:
             known[name] = arguments[name]
         elif equals:
-            known[name] = _expand(default, known)
+            known[name] = _expand_word(default, known)
 
 
 def _env_pairs(rest: str) -> list[tuple[str, str]]:
     """``ENV key=value ...``, or its older form ``ENV key the whole rest``."""
     key, blank, value = rest.partition(" ")
     if "=" not in key:
-        return [(key, value.strip())] if blank else []
-    pairs = (part.partition("=") for part in _split(rest, "ENV"))
+        return [(key, _unquoted(value.strip()))] if blank else []
+    pairs = (part.partition("=") for part in _split(_keep_literals(rest), "ENV"))
     return [(name, value) for name, equals, value in pairs if equals]
 
 
@@ -229,21 +232,45 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
+def _keep_literals(rest: str) -> str:
+    """The text with a NUL for each dollar that stands for itself, for `_expand_word` to give back."""
+    return _LITERAL.sub(lambda found: found[1] or found[2].lstrip("\\").replace("$", "\0"), rest)
+
+
+def _expand_word(word: str, known: Mapping[str, str]) -> str:
+    return _expand(word, known).replace("\0", "$")
+
+
 def _expand(text: str, known: Mapping[str, str]) -> str:
     """The text with ``$NAME``, ``${NAME}``, ``${NAME:-word}`` and ``${NAME:+word}`` replaced."""
 
+    left = _MAX_VALUE
+
     def replace(matched: re.Match[str]) -> str:
-        if matched["escaped"]:
-            return "$"
-        value = known.get(matched["plain"] or matched["braced"], "")
-        how = matched["how"] or ""
-        if how.endswith("-"):
-            return value or matched["word"]
-        if how.endswith("+"):
-            return matched["word"] if value else ""
+        nonlocal left
+        value = _value(matched, known)
+        left -= len(value)
+        if left < 0:  # now: 256 KiB of variables can make gigabytes
+            raise _too_long()
         return value
 
     expanded = _VARIABLE.sub(replace, text)
     if len(expanded) > _MAX_VALUE:
-        raise InvalidBundle(f"{FILE} makes a value of over {_MAX_VALUE:,} characters")
+        raise _too_long()
     return expanded
+
+
+def _value(matched: re.Match[str], known: Mapping[str, str]) -> str:
+    if matched["escaped"]:
+        return "$"
+    value = known.get(matched["plain"] or matched["braced"], "")
+    how = matched["how"] or ""
+    if how.endswith("-"):
+        return value or matched["word"]
+    if how.endswith("+"):
+        return matched["word"] if value else ""
+    return value
+
+
+def _too_long() -> InvalidBundle:
+    return InvalidBundle(f"{FILE} makes a value of over {_MAX_VALUE:,} characters")

@@ -111,9 +111,16 @@ def _one_address(name: str, value: bytes) -> str:
 
 def _addresses(name: str, value: bytes) -> Iterator[str]:
     for word in value.decode("utf-8", "replace").split():
-        if not _ADDRESS.fullmatch(word):
+        if not _ADDRESS.fullmatch(word) or not _has_host(word):
             raise _wrong(name, "something else than addresses that begin with https://")
         yield word
+
+
+def _has_host(address: str) -> bool:
+    try:
+        return bool(urlsplit(address).hostname)
+    except ValueError:  # a bracket that nothing closes
+        return False
 
 
 def _wrong(name: str, what: str) -> InvalidRequest:

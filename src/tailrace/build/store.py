@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterable, Collection
 from pathlib import Path
@@ -50,6 +51,8 @@ class BundleStore:
     def __init__(self, folder: Path, *, limit_bytes: int) -> None:
         self._folder = folder
         self._limit_bytes = limit_bytes
+        # Between the look at a bundle's age and its removal nobody renews it.
+        self._aging = threading.Lock()
 
     async def put(self, digest: str, chunks: AsyncIterable[bytes]) -> bool:
         """Take in a bundle as it arrives; True when it was not there before. Durable when it returns.
@@ -107,7 +110,7 @@ class BundleStore:
         """
         check_image(image)
         digest = self._read_tag(self._tag_path(image)) if "@" not in image else pinned_digest(image)
-        if digest is None or not is_digest(digest) or not (self._folder / digest).is_dir():
+        if digest is None or not is_digest(digest) or not self._renew(digest):
             raise NotFound(
                 f"image '{image}' was not built for this gateway; it pulls from no registry",
                 hint="Run: tailrace build -f stack.yaml (or: faas-cli up --remote-builder URL "
@@ -141,7 +144,8 @@ class BundleStore:
     async def prune(self, keep: Collection[str], *, min_age_s: float = 600.0) -> list[str]:
         """Remove bundles that no tag and no digest of keep refers to; the digests removed, sorted.
 
-        Bundles younger than min_age_s seconds stay: their tag or deployment may be on its way.
+        Bundles stay that came, were put again or were asked for by `resolve` within min_age_s seconds: their
+        tag or deployment may be on its way.
         """
         return await asyncio.to_thread(self._prune, frozenset(keep), time.time() - min_age_s)
 
@@ -165,7 +169,7 @@ class BundleStore:
 
     def _unpack(self, packed: Path, digest: str) -> bool:
         final = self._folder / digest
-        if final.is_dir():
+        if self._renew(digest):
             return False
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self._folder))
         try:
@@ -205,12 +209,24 @@ class BundleStore:
         for path in sorted(self._folder.iterdir()):
             if not is_digest(path.name) or path.name in keep or path.name in tagged:
                 continue
-            if path.stat().st_ctime <= born_before:
+            with self._aging:
+                if path.stat().st_ctime > born_before:
+                    continue
                 # Renamed first: a crash half-way must not leave half a bundle under its digest.
                 path.chmod(0o700)
-                remove_tree(path.rename(self._folder / f"{TEMPORARY}{path.name}"))
-                removed.append(path.name)
+                leaving = path.rename(self._folder / f"{TEMPORARY}{path.name}")
+            remove_tree(leaving)
+            removed.append(path.name)
         return removed
+
+    def _renew(self, digest: str) -> bool:
+        """Whether the bundle is there; then it counts as young from now on."""
+        with self._aging:
+            try:
+                os.utime(self._folder / digest)
+            except FileNotFoundError:
+                return False
+        return True
 
 
 def _write_and_hash(file: BinaryIO, hasher: hashlib._Hash, data: bytes) -> None:

@@ -12,6 +12,8 @@ from tailrace.errors import InvalidBundle
 FILE = "template.yml"
 OWN = "own"
 _LIMIT_BYTES = 64 * 1024
+# As written out: by YAML's aliases a file below the limit could name a hundred million.
+_MAX_PACKAGES = 10_000
 
 
 class BuildOption(msgspec.Struct, frozen=True):
@@ -69,9 +71,16 @@ def read_template_file(folder: Path) -> TemplateFile:
         found = yaml.load(data, Loader=yaml.BaseLoader)  # noqa: S506  # it constructs nothing but texts
         if isinstance(found, dict):
             found = {key: value for key, value in found.items() if value != ""}
+            _check_size(found.get("build_options"))
         return msgspec.convert(found or {}, TemplateFile)
     except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as bad:
         raise InvalidBundle(f"{FILE} cannot be understood: {_in_a_line(bad)}") from None
+
+
+def _check_size(options: object) -> None:
+    tables = [option for option in options if isinstance(option, dict)] if isinstance(options, list) else []
+    if sum(len(table.get("packages") or ()) for table in tables) > _MAX_PACKAGES:
+        raise InvalidBundle(f"{FILE} names over {_MAX_PACKAGES:,} packages")
 
 
 def _in_a_line(bad: Exception) -> str:

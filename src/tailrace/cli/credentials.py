@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tailrace.cli.stackfile import read_text
@@ -40,17 +42,21 @@ def save_basic(gateway: str, authorization: str, env: Mapping[str, str]) -> Path
     """Keep ``Basic ...`` for this gateway, readable by this user only; other gateways' entries stay."""
     path = config_path(env)
     token = authorization.removeprefix("Basic ")
-    _write(path, [*_others(path, gateway), {"gateway": gateway, "auth": "basic", "token": token}])
+    with _alone(path):
+        _write(path, [*_others(path, gateway), {"gateway": gateway, "auth": "basic", "token": token}])
     return path
 
 
 def forget(gateway: str, env: Mapping[str, str]) -> bool:
     """Drop what is kept for this gateway; False when nothing is. Other gateways' entries stay."""
     path = config_path(env)
-    others = _others(path, gateway)
-    if not path.is_file() or len(others) == len(_entries(path)):
+    if not path.is_file():
         return False
-    _write(path, others)
+    with _alone(path):
+        others = _others(path, gateway)
+        if len(others) == len(_entries(path)):
+            return False
+        _write(path, others)
     return True
 
 
@@ -61,11 +67,26 @@ def _others(path: Path, gateway: str) -> list[dict[str, str]]:
     return [entry for entry in _entries(path) if not _same(entry.get("gateway", ""), gateway)]
 
 
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Nobody else of us changes the file meanwhile; what one that was killed left beside it is removed."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system that has no locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        for left in path.parent.glob(f".{path.name}.*"):
+            if left.suffix[1:].isdigit():
+                left.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(folder)
+
+
 def _write(path: Path, entries: list[dict[str, str]]) -> None:
     """Replace the file, readable by this user only."""
     import yaml
 
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -122,7 +122,8 @@ class DevLoop:
                 await self._bring(stack.path.parent, function, begin, group)
             except TailraceError as failed:
                 self._fail(function.name.short, failed.text)
-        for name in [name for name in self._known if name not in {f.name for f in functions}]:
+        # Also one that has not answered yet.
+        for name in [name for name in self._sent if name not in {f.name for f in functions}]:
             await self._remove(name)
 
     async def _bring(

@@ -46,7 +46,9 @@ def _fetch(url: str, what: str) -> bytes:
     data, shown = bytearray(), without_password(url)
     try:
         with (
-            httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True, **http_settings(url)) as http,
+            httpx.Client(
+                timeout=_TIMEOUT_S, follow_redirects=True, **http_settings(url, is_redirected=True)
+            ) as http,
             http.stream("GET", url) as reply,
         ):
             if reply.status_code != 200:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tailrace.cli.result import error_for
 from tailrace.errors import TailraceError
 from tailrace.state import TEMPORARY
 
@@ -75,8 +76,10 @@ class Reloads:
         self._count += 1
         try:
             text, is_done = self._take(), True
-        except TailraceError as error:
-            text, is_done = f"not reloaded, the settings stay as they are: {error.text}", False
+        except (TailraceError, OSError, RuntimeError) as failed:
+            error = error_for(failed)
+            why = error.text if error else str(failed)
+            text, is_done = f"not reloaded, the settings stay as they are: {why}", False
         self._tell(text)
         self._report(text, is_done=is_done)
 
@@ -96,13 +99,23 @@ class Reloads:
         )
 
     def _report(self, text: str, *, is_done: bool) -> None:
-        # Whole for its readers; not durable, which could keep every stream waiting for a disk.
         report = Report(os.getpid(), self._count, is_done, text)
-        folder = self._settings.state_dir
-        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
+        try:
+            _write(report, self._settings.state_dir)
+        except OSError as failed:  # a disk that is full ends no stream
+            self._tell(f"`tailrace reload` cannot be told, {_NAME} cannot be written: {failed.strerror}")
+
+
+def _write(report: Report, folder: Path) -> None:
+    """Whole for its readers; not durable, which could keep every stream waiting for a disk."""
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
+    try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(asdict(report), file)
         Path(temporary).replace(folder / _NAME)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def read_report(state_dir: Path) -> Report | None:

@@ -39,7 +39,8 @@ def finish(result: Result, *, as_json: bool = False) -> NoReturn:
     """Print the result and leave with its exit code."""
     for note in result.notes:
         print_note(note)
-    shown = json.dumps(result.data, indent=2) if as_json else _clean_lines(result.text, sys.stdout)
+    is_json = as_json and result.exit_code != INTERRUPTED  # of which nothing is known
+    shown = json.dumps(result.data, indent=2) if is_json else _clean_lines(result.text, sys.stdout)
     if shown:
         sys.stdout.write(shown if shown.endswith("\n") else f"{shown}\n")
     sys.stdout.flush()

@@ -190,6 +190,8 @@ def read_text(path: Path) -> str:
         raise InvalidDeployment(f"cannot read {path}: {failed.strerror}") from failed
     except UnicodeDecodeError as failed:
         raise InvalidDeployment(f"{path.name} is not UTF-8 text") from failed
+    except ValueError as failed:
+        raise InvalidDeployment(f"{str(path)!r} is the name of no file") from failed
 
 
 def load_stack(path: Path, env: Mapping[str, str], *, expand: bool = True) -> Stack:

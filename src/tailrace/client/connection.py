@@ -61,10 +61,10 @@ class HttpSettings(TypedDict):
     trust_env: bool
 
 
-def http_settings(url: str) -> HttpSettings:
-    """How this URL is reached."""
+def http_settings(url: str, *more: str, is_redirected: bool = False) -> HttpSettings:
+    """How these URLs are reached, and where they lead when redirects are followed."""
     # Loading the certificate store takes 20 ms, for nothing over plain HTTP; an empty one trusts nobody.
-    is_plain = url.startswith("http:")
+    is_plain = not is_redirected and all(one.startswith("http:") for one in (url, *more))
     return {
         "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else ssl.create_default_context(),
         "headers": {"User-Agent": f"tailrace/{__version__}"},

@@ -228,7 +228,7 @@ def refusal_of(reply: Reply) -> RunExpired | CallRefused:
 def _parse(text: str) -> dict[str, object]:
     try:
         return _object(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 

@@ -29,6 +29,8 @@ from tailrace.wire.sse import EventTooLarge, ServerEvent, SseDecoder
 _RUN_URL = re.compile(r"(.*)/run/([a-z2-7]{26})(?:/stream)?")
 _FRAMING = ("content-length", "transfer-encoding")
 _EVENT_STREAM = ("accept", "text/event-stream")
+# What requests about the run do not take from the call.
+_OF_THE_CALL = ("accept", "content-type", "idempotency-key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Resume:
         attempts: How many attempts in a row may bring nothing before it is given up.
         silence_s: Seconds without a byte, heartbeats included, after which a connection is taken for dead.
         key: The call's ``Idempotency-Key``: the same key and request never start a second run.
-            Empty: a random one.
+            Empty: that of the call's headers, else a random one.
         on_disconnect: ``cancel``, ``continue`` or ``grace:10s``: what becomes of the run when nobody reads
             it, within what the function allows. Empty: what the function says.
     """
@@ -144,9 +146,12 @@ def call_target(
     names = {name for name, _ in own}
     sent = own if "accept" in names else (*own, _EVENT_STREAM)
     if resume is not None:
-        sent += (("x-tailrace-record", "1"), ("idempotency-key", resume.key or secrets.token_hex(16)))
-        sent += (("x-tailrace-on-disconnect", resume.on_disconnect),) if resume.on_disconnect else ()
-    about = tuple((name, value) for name, value in own if name not in ("accept", "content-type"))
+        key = resume.key or dict(own).get("idempotency-key") or secrets.token_hex(16)
+        ours = {"x-tailrace-record": "1", "idempotency-key": key}
+        if resume.on_disconnect:
+            ours["x-tailrace-on-disconnect"] = resume.on_disconnect
+        sent = (*((name, value) for name, value in sent if name not in ours), *ours.items())
+    about = tuple((name, value) for name, value in own if name not in _OF_THE_CALL)
     call = Ask((method or ("POST" if content else "GET")).upper(), url, sent, content)
     return Target(gateway.rstrip("/") or gateway_of(url), call, about)
 

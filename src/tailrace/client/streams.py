@@ -158,7 +158,10 @@ async def stream(
     """
     target = call_target(url, method, body, headers or {}, resume, gateway)
     course = Course(resume.attempts if resume else 0)
-    async with _client(http, url) as client, _leaving(client, course, target, resume) as answer:
+    async with (
+        _client(http, url, target.gateway) as client,
+        _leaving(client, course, target, resume) as answer,
+    ):
         yield answer
 
 
@@ -209,11 +212,11 @@ async def stop(
 
 
 @asynccontextmanager
-async def _client(http: httpx.AsyncClient | None, url: str) -> AsyncIterator[httpx.AsyncClient]:
+async def _client(http: httpx.AsyncClient | None, url: str, *more: str) -> AsyncIterator[httpx.AsyncClient]:
     if http is not None:
         yield http
         return
-    async with httpx.AsyncClient(**http_settings(url)) as own:
+    async with httpx.AsyncClient(**http_settings(url, *more)) as own:
         yield own
 
 

@@ -158,7 +158,7 @@ def stream(
     """
     target = call_target(url, method, body, headers or {}, resume, gateway)
     course = Course(resume.attempts if resume else 0)
-    with _client(http, url) as client, _leaving(client, course, target, resume) as answer:
+    with _client(http, url, target.gateway) as client, _leaving(client, course, target, resume) as answer:
         yield answer
 
 
@@ -209,11 +209,11 @@ def stop(
 
 
 @contextmanager
-def _client(http: httpx.Client | None, url: str) -> Iterator[httpx.Client]:
+def _client(http: httpx.Client | None, url: str, *more: str) -> Iterator[httpx.Client]:
     if http is not None:
         yield http
         return
-    with httpx.Client(**http_settings(url)) as own:
+    with httpx.Client(**http_settings(url, *more)) as own:
         yield own
 
 

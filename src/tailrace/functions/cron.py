@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 # A moment that passed longer ago (the machine slept) is missed, and not made up for.
 LATE_S = 30.0
+# A clock that was set back by more than this was wrong before: what is due counts from now on. After less
+# no moment comes twice. Source: cron(8), which draws the same line.
+SET_BACK_S = 3 * 3600.0
 # How long until a deployment is seen that nobody tells of.
 LOOK_S = 1.0
 
@@ -62,10 +65,18 @@ class Cron:
         self._tell = tell
         self._clock = clock
         self._entries: dict[FunctionName, _Entry] = {}
+        self._seen: datetime | None = None
         self._running: dict[FunctionName, set[asyncio.Task[None]]] = {}
 
     def turn(self, now: datetime) -> Turn:
-        """What is due. A function that was deployed or whose schedule changed begins with its next moment."""
+        """What is due. A function that was deployed or whose schedule changed begins with its next moment.
+
+        So do all when the clock was set back by more than SET_BACK_S: a moment that was reckoned from a
+        time that was wrong may be years away.
+        """
+        if self._seen is not None and self._seen - now > timedelta(seconds=SET_BACK_S):
+            self._entries = {}
+        self._seen = now
         entries: dict[FunctionName, _Entry] = {}
         due: list[tuple[FunctionName, datetime]] = []
         skipped: list[tuple[FunctionName, str]] = []

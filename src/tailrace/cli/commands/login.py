@@ -37,7 +37,7 @@ def command(
     from tailrace.gateway_url import DEFAULT_GATEWAY, basic, parse_gateway
 
     if password_stdin or not sys.stdin.isatty():
-        password = sys.stdin.read(4096).strip()
+        password = _decode(sys.stdin.buffer.read(4096)).strip()
     else:
         password = ask_hidden("Password")
     if not password:
@@ -60,3 +60,10 @@ def command(
         return Result(f"saved for {url} in {path}", {"gateway": url, "file": str(path)})
 
     finish(run_async(work()), as_json=as_json)
+
+
+def _decode(given: bytes) -> str:
+    try:
+        return given.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("the password on stdin is not UTF-8") from None

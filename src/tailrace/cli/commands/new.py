@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from pathlib import Path
 from typing import Annotated
 
@@ -124,7 +125,7 @@ def make(
     files = _copy_starter(starter, home)
     try:
         _check(text, stack_file, name)
-        stack_file.write_text(text, encoding="utf-8")
+        _write(text, stack_file)
     except BaseException:
         shutil.rmtree(home)
         raise
@@ -161,6 +162,17 @@ def _head(gateway: str | None, append: Path | None) -> str:
         with as_usage():
             parse_gateway(gateway)
     return _HEAD.format(gateway=gateway or DEFAULT_GATEWAY)
+
+
+def _write(text: str, stack_file: Path) -> None:
+    """One that is there stays whole until the new one is: it is somebody's work. A link stays one."""
+    from tailrace.state import write_atomically
+
+    place = stack_file.resolve()
+    if place.exists():
+        write_atomically(place, text.encode(), mode=stat.S_IMODE(place.stat().st_mode))
+    else:
+        place.write_text(text, encoding="utf-8")
 
 
 def _made(name: str, files: list[str], stack_file: Path, append: Path | None) -> Result:

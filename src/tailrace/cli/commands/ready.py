@@ -8,7 +8,7 @@ import typer
 
 from tailrace.cli.options import AsJson, Gateway, Namespace
 from tailrace.cli.result import FAILED, Result, finish, print_error
-from tailrace.errors import GatewayUnreachable, InvalidUsage, NotFound, TailraceError
+from tailrace.errors import InvalidUsage, NotFound, PlatformError, TailraceError
 
 if TYPE_CHECKING:
     from tailrace.client import Client
@@ -54,7 +54,7 @@ async def _wait(client: Client, name: FunctionName | None, attempts: int, pause_
     for attempt in range(1, attempts + 1):
         try:
             is_ready = await _is_ready(client, name)
-        except (GatewayUnreachable, NotFound) as missing:
+        except (PlatformError, NotFound) as missing:  # also a proxy's 502, while the gateway starts
             is_ready, reason = False, missing
         if is_ready:
             return Result(f"{what} is ready", {"ready": True, "attempts": attempt})

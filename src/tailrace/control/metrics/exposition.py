@@ -23,7 +23,10 @@ _BREATH_S = 0.000_05
 
 def render(snapshot: Snapshot, families: Sequence[Family], accept: str) -> tuple[bytes, str]:
     """These metrics in the format that an Accept header asks for, and the content type of it."""
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # the library's, for a version that is none
+        encode, content_type = choose_encoder("")
     return encode(_Families(snapshot, families)), content_type
 
 

@@ -74,8 +74,8 @@ async function call(event) {
   try {
     const reply = await fetch(`../function/${chosen}`, { method: "POST", body: $("body").value, signal: mine.signal });
     const words = new TextDecoder();
-    const reader = reply.body.getReader();
-    for (let first = ""; ; ) {
+    const reader = reply.body?.getReader(); // an answer such as 204 has none
+    for (let first = ""; reader; ) {
       const { done, value } = await reader.read();
       if (done) break;
       first ||= seconds();
@@ -84,7 +84,8 @@ async function call(event) {
     }
     $("timing").textContent = `${reply.status}, complete after ${seconds()}`;
   } catch (error) {
-    $("timing").textContent = mine.signal.aborted ? `stopped after ${seconds()}` : `cut after ${seconds()}`;
+    const how = mine.signal.aborted ? "stopped" : "cut";
+    if (running === mine) $("timing").textContent = `${how} after ${seconds()}`;
   } finally {
     if (running === mine) $("stop").disabled = true;
   }

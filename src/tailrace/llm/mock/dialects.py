@@ -30,7 +30,8 @@ def dialect_of(ask: Ask, serial: int) -> Dialect:
 
 
 def encode(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    # A surrogate that a client's text was cut at comes back as a question mark.
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def error_object(message: str, kind: str, code: str | None = None) -> dict[str, object]:

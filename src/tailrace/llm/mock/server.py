@@ -291,7 +291,7 @@ class _Connection(asyncio.Protocol):
     # What an answer needs.
 
     def send_head(self, status: int, content_type: str, length: int | None, *more: str) -> None:
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"content-type: {content_type}", *more]
+        lines = [f"HTTP/1.1 {status} {_phrase(status)}", f"content-type: {content_type}", *more]
         self._is_chunked = self._is_chunked and length is None
         if length is not None:
             lines.append(f"content-length: {length}")
@@ -348,6 +348,14 @@ class _Connection(asyncio.Protocol):
             # Linger on with 0 s: close() sends RST. Source: socket(7), SO_LINGER.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
+
+
+def _phrase(status: int) -> str:
+    """A status's words; those of 529 and the like stand in no registry."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
 
 
 def _read_wait(query: str) -> tuple[float, int]:

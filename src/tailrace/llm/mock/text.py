@@ -73,7 +73,7 @@ def answer(prompt: str) -> tuple[str, ...]:
     for keys, text in _TOPICS:
         if any(key in words or key + "s" in words for key in keys):
             return split(text)
-    seed = zlib.crc32(prompt.encode())
+    seed = zlib.crc32(prompt.encode("utf-8", "replace"))
     start = seed % len(_SENTENCES)
     chosen = [_SENTENCES[(start + 3 * i) % len(_SENTENCES)] for i in range(5)]
     return split(_OPENINGS[seed % len(_OPENINGS)] + " ".join(chosen))

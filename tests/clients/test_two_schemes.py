@@ -1,0 +1,81 @@
+"""What begins over plain HTTP and goes on over HTTPS: redirects of a store, a gateway beside a function."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tailrace.cli.documents import read_document
+from tailrace.client.steps import Resume
+from tailrace.client.sync import stream
+from tailrace.errors import ConnectionLost
+from tailrace.wire.openfaas import Store
+from tests.kit.certificate import Pair, make_pair
+
+RUN = "r" * 26
+
+
+@contextlib.contextmanager
+def answering(status: int, headers: dict[str, str], body: bytes, pair: Pair | None = None) -> Iterator[str]:
+    """A server that always answers this; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if pair is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.cert, pair.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"{'https' if pair else 'http'}://localhost:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """A certificate that this machine trusts."""
+    made = make_pair(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made.cert))
+    return made
+
+
+def test_a_store_that_redirects_to_https_is_read(pair: Pair) -> None:
+    """As most that are named by http:// do."""
+    listing = b'{"version": "0.2.0", "functions": []}'
+    with (
+        answering(200, {}, listing, pair) as store,
+        answering(301, {"Location": f"{store}/f.json", "Content-Length": "0"}, b"") as url,
+    ):
+        assert [] == read_document(f"{url}/f.json", Store, "store").functions
+
+
+def test_a_run_is_looked_for_at_a_gateway_that_answers_https(pair: Pair) -> None:
+    """Its function is called over plain HTTP; the gateway is asked, and says that it knows no such run."""
+    head = {"Content-Type": "text/event-stream", "X-Call-Id": RUN, "X-Tailrace-Dialect": "native"}
+    with (
+        answering(404, {"Content-Length": "0"}, b"", pair) as gateway,
+        answering(200, head, b"data: a\n\n") as url,
+        stream(f"{url}/function/f", gateway=gateway, resume=Resume(attempts=2)) as events,
+        pytest.raises(ConnectionLost, match="the gateway does not know run"),
+    ):
+        list(events)
