@@ -227,10 +227,11 @@ class Environments:
                 f"requirements of '{asked.name}' were not installed within {_BUILD_TIMEOUT_S:.0f} s"
             ) from None
         finally:
-            reading.cancel()
             if process.returncode is None:
                 _kill_group(process.pid)
                 await asyncio.shield(process.wait())
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
         if code:
             raise self._failed(asked, output)
 

@@ -77,8 +77,9 @@ class CaddyProcess:
             if not self._is_ready.is_set():
                 raise PlatformError(f"Caddy was not ready within {READY_TIMEOUT_S:g} s{self._child.quote()}")
         finally:
-            ready.cancel()
-            gone.cancel()
+            for task in (ready, gone):
+                task.cancel()
+            await asyncio.gather(ready, gone, return_exceptions=True)
 
     async def wait_gone(self) -> str:
         """How it ended, once it has, with its last words."""
