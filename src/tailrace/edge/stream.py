@@ -23,6 +23,7 @@ from tailrace.wire.dialects import (
     dialect_of_head,
     failure_frames,
     heartbeat,
+    is_one_line,
     status_frame,
     whole_events,
 )
@@ -33,7 +34,6 @@ from tailrace.wire.heads import ResponseHead
 UNFINISHED_LIMIT = 64 * 1024
 _ID: Final = re.compile(rb"(?:^|[\r\n])id:")
 _CUT_ID: Final = re.compile(rb"[\r\n]id:")
-_CR: Final = 0x0D
 
 
 class Stream:
@@ -113,8 +113,8 @@ class Stream:
         if self._is_flowing and whole is not None and body.endswith(b"\n\n"):
             # The common case: a stream in full flow, and whole events in a whole chunk.
             self.sent_bytes += len(body)
-            if body.startswith(b"data:") and body.count(b"\n") == 2 and _CR not in body:
-                self._count(1, now)  # one event of one line
+            if is_one_line(body):
+                self._count(1, now)
             else:
                 self._count_whole(body, now)
             self._outbox.put(self._transport, whole)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from tailrace.errors import TailraceError
 from tailrace.runs.journal import Journal
@@ -15,11 +15,10 @@ from tailrace.runs.policy import Attendance, Policy
 from tailrace.runs.record import Record, State, encode_record
 from tailrace.runs.store import event_subject, record_subject
 from tailrace.runs.usage import find_usage
-from tailrace.wire.dialects import Dialect, count_content
+from tailrace.wire.dialects import Dialect, count_content, is_one_line
 
 TRUNCATED = "run_truncated"
 UNRECORDED = "run_unrecorded"
-_CR: Final = 0x0D
 
 
 class Runner(Protocol):
@@ -144,13 +143,8 @@ class Run:
     def _count(self, pieces: list[bytes]) -> None:
         if self._is_counting:
             for piece in pieces:
-                if (
-                    self.content
-                    and piece.startswith(b"data:")
-                    and piece.count(b"\n") == 2
-                    and _CR not in piece
-                ):
-                    self.content += 1  # the common case: one line
+                if self.content and is_one_line(piece):
+                    self.content += 1  # the common case
                 else:
                     self.content += count_content(self._dialect, piece, is_first=not self.content)
         if self.first_content_at is None and (self.content or not self._is_counting):

@@ -41,6 +41,8 @@ _OPENAI_MARKS: Final = (b'"object":"chat.completion.chunk"', b'"object": "chat.c
 # LF LF, CRLF CRLF and mixtures of them, CR CR.
 _EVENT_ENDS: Final = (b"\n\n", b"\n\r\n", b"\r\r")
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\n\r\n|\r\r")
+# A number: bytes are looked for in bytes at many times the cost (docs/decisions/0007).
+_CR: Final = 0x0D
 _NAME: Final = re.compile(rb"(?:^|[\r\n])event: ?([^\r\n]*)")
 # Events that servers of the field send to say that they are there, not to say something.
 _CONTROL_EVENTS: Final = frozenset((b"ping", b"status", b"heartbeat", b"keepalive", b"keep-alive", b"end"))
@@ -102,6 +104,11 @@ def heartbeat(*, carries_ids: bool) -> bytes:
 def status_frame(state: str) -> bytes:
     """An event that tells a waiting caller what its call waits for: ``queued`` or ``starting``."""
     return b'event: status\ndata: {"state":"%b"}\n\n' % state.encode()
+
+
+def is_one_line(events: bytes) -> bool:
+    """Whether these whole events are one, of one line of data: then nothing else can stand in it."""
+    return events.startswith(b"data:") and events.count(b"\n") == 2 and _CR not in events
 
 
 def count_content(dialect: Dialect | None, events: bytes, *, is_first: bool) -> int:
