@@ -260,9 +260,9 @@ def test_a_page_of_another_origin_watches_and_stops_a_run(town: Town) -> None:
             self.wfile.write(script if is_script else b"<!doctype html><title>elsewhere</title>")
 
     with (
-        httpx.stream("GET", f"{town.url}/function/teller", timeout=30) as first,
         serving(Elsewhere) as origin,
         page(origin.replace("127.0.0.1", "localhost")) as shown,
+        httpx.stream("GET", f"{town.url}/function/teller", timeout=30) as first,  # it talks for 1.5 s
     ):
         run = first.headers["x-call-id"]
         seen = shown.ask(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from tailrace.client.sync import stream
 from tailrace.errors import ConnectionLost
 from tailrace.wire.openfaas import Store
 from tests.kit.certificate import Pair, make_pair
+from tests.kit.web import Quiet, serving
 
 RUN = "r" * 26
 
@@ -25,7 +23,7 @@ RUN = "r" * 26
 def answering(status: int, headers: dict[str, str], body: bytes, pair: Pair | None = None) -> Iterator[str]:
     """A server that always answers this; its URL."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             self.send_response(status)
             for name, value in headers.items():
@@ -33,22 +31,8 @@ def answering(status: int, headers: dict[str, str], body: bytes, pair: Pair | No
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    if pair is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pair.cert, pair.key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"{'https' if pair else 'http'}://localhost:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler, pair) as url:
+        yield url
 
 
 @pytest.fixture
